@@ -1,0 +1,217 @@
+"""Every message between the processes, and its bytes: one version byte, then a tagged JSON object.
+
+A message that is too long, of another version, of an unknown kind or of the wrong shape raises MessageError; nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from sidecar.ipc.plan import GroupPlan, KubernetesPlan
+
+VERSION = 1
+MAXIMUM = 128 * 1024
+"""Bytes in one message; below the smallest default SO_SNDBUF (208 KiB)."""
+
+
+class MessageError(Exception):
+    """Bytes that are no message of this version."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """The base of all messages; the class name is the tag."""
+
+
+# Parent to engine ------------------------------------------------------------------------------------------------
+
+
+class OpenInterface(Message, tag=True):
+    """The engine may use this interface: its packet socket comes with the message. ``mac`` is 6 bytes."""
+
+    interface: str
+    index: int
+    mac: bytes
+    up: bool
+
+
+class StartGroup(Message, tag=True):
+    """Run this group. ``resume``: its lease is still alive from an engine that died, so start as master."""
+
+    group: GroupPlan
+    resume: bool
+
+
+class LinkChanged(Message, tag=True):
+    """The interface lost or regained its carrier, or changed its MAC (6 bytes)."""
+
+    interface: str
+    up: bool
+    mac: bytes
+
+
+class Bound(Message, tag=True):
+    """The answer to Bind and Renew: the lease stands, or ``error`` says why it does not."""
+
+    group: str
+    error: str | None
+
+
+class Released(Message, tag=True):
+    """The answer to Release: this node no longer answers for the group's VIPs."""
+
+    group: str
+
+
+class StatusRequest(Message, tag=True):
+    """Tell how the groups stand; also what ``carp-sidecar status`` sends to the control socket."""
+
+    token: int
+
+
+class Stop(Message, tag=True):
+    """Hand over and end; also parent to agent."""
+
+
+# Engine to parent ------------------------------------------------------------------------------------------------
+
+
+class Bind(Message, tag=True):
+    """Lease the group's VIPs to this node."""
+
+    group: str
+
+
+class Renew(Message, tag=True):
+    """Extend the lease; sent with each advert."""
+
+    group: str
+
+
+class Release(Message, tag=True):
+    """Stop answering for the group's VIPs now."""
+
+    group: str
+
+
+class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One group as it stands. ``since`` is Unix seconds; ``master`` is the source address of whoever is master, or None."""
+
+    name: str
+    interface: str
+    vhid: int
+    vips: tuple[str, ...]
+    role: str
+    since: float
+    reason: str
+    detail: str
+    master: str | None
+    source: str
+    transitions: int
+    advbase: int
+    advskew: int
+    adverts_sent: int
+    adverts_received: int
+    send_errors: int
+    drops: dict[str, int]
+
+
+class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One interface: its link, and the packets dropped before any group could be told."""
+
+    name: str
+    up: bool
+    drops: dict[str, int]
+
+
+class StatusReply(Message, tag=True):
+    """How everything stands, to the one who asked with ``token``."""
+
+    token: int
+    node: str
+    groups: tuple[GroupStatus, ...]
+    interfaces: tuple[InterfaceStatus, ...]
+
+
+class GroupRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group's role as the mirror needs it. ``since`` is Unix seconds."""
+
+    name: str
+    role: str
+    since: float
+    reason: str
+    transitions: int
+
+
+class Snapshot(Message, tag=True):
+    """The roles of all groups, newest wins; the parent passes it on to the agent."""
+
+    groups: tuple[GroupRole, ...]
+
+
+class Stopped(Message, tag=True):
+    """All groups have handed over; the engine ends now."""
+
+
+# Parent to agent -------------------------------------------------------------------------------------------------
+
+
+class MirroredGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the agent may know of a group: no key."""
+
+    name: str
+    interface: str
+    vhid: int
+    vips: tuple[str, ...]
+
+
+class StartAgent(Message, tag=True):
+    """Mirror these groups into this pod."""
+
+    node: str
+    kubernetes: KubernetesPlan
+    groups: tuple[MirroredGroup, ...]
+
+
+AnyMessage = (
+    OpenInterface
+    | StartGroup
+    | LinkChanged
+    | Bound
+    | Released
+    | StatusRequest
+    | Stop
+    | Bind
+    | Renew
+    | Release
+    | StatusReply
+    | Snapshot
+    | Stopped
+    | StartAgent
+)
+
+_decoder = msgspec.json.Decoder(AnyMessage)
+_encoder = msgspec.json.Encoder()
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of one message. Raises MessageError if it is longer than MAXIMUM."""
+    data = bytes((VERSION,)) + _encoder.encode(message)
+    if len(data) > MAXIMUM:
+        raise MessageError(f"{type(message).__name__} takes {len(data)} bytes, at most {MAXIMUM} are sent")
+    return data
+
+
+def decode(data: bytes) -> AnyMessage:
+    """Read one message. Raises MessageError for anything else than what ``encode`` makes."""
+    if not data or len(data) > MAXIMUM:
+        raise MessageError(f"a message of {len(data)} bytes")
+    if data[0] != VERSION:
+        raise MessageError(f"message version {data[0]}, this side speaks {VERSION}")
+    try:
+        return _decoder.decode(data[1:])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"no message: {error}") from error

@@ -1,0 +1,60 @@
+"""The canonical settings: what the long-lived processes receive once start-up has validated everything.
+
+Plain typed structs, so that neither the parent nor the engine carries pydantic. Addresses are text, times are seconds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One vhid on one interface. ``vips`` are ``address/prefix``; ``key`` is the 20-byte HMAC key, never shown."""
+
+    name: str
+    interface: str
+    vhid: int
+    vips: tuple[str, ...]
+    source: str
+    key: bytes
+    advbase: int
+    advskew: int
+    dead_ratio: int
+    preempt: bool
+    multicast_group: str
+
+    def __repr__(self) -> str:
+        """Name the group without its key: a repr ends up in logs and tracebacks."""
+        return f"GroupPlan(name={self.name!r}, interface={self.interface!r}, vhid={self.vhid})"
+
+    __str__ = __repr__
+
+
+class KubernetesPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which pod mirrors the roles and under which label. ``kubeconfig`` is a path, or "" for the pod's own account."""
+
+    pod_name: str
+    pod_namespace: str
+    role_label: str
+    kubeconfig: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that the long-lived processes were told. ``kubernetes`` is None where the mirror is off."""
+
+    node_name: str
+    runtime_dir: str
+    log_level: str
+    log_format: str
+    groups: tuple[GroupPlan, ...]
+    kubernetes: KubernetesPlan | None
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """Return the plan as one JSON document."""
+    return msgspec.json.encode(plan)
+
+
+def decode_plan(document: bytes) -> Plan:
+    """Read a plan back. Raises msgspec.ValidationError or msgspec.DecodeError."""
+    return msgspec.json.decode(document, type=Plan)

@@ -1,0 +1,176 @@
+"""CARP packets to and from bytes, with the IPv4 envelope they travel in.
+
+Layout: OpenBSD ``struct carp_header`` (netinet/ip_carp.h). What receivers check, and in which order, follows
+``carp_proto_input_if`` (OpenBSD ip_carp.c): nobody checks type, authlen or the byte that OpenBSD uses for demotion.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from sidecar.protocol.types import HOP_LIMIT, IPPROTO_CARP, DropReason
+
+HEADER_LENGTH = 36
+MAC_LENGTH = 20
+VERSION = 2
+TYPE_ADVERTISEMENT = 1
+AUTH_LENGTH = 7
+"""(8 bytes of counter + 20 of HMAC) in 32-bit words; a constant on the wire."""
+
+_HEADER = struct.Struct("!BBBBBBHQ20s")
+_IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_IPV4_MINIMUM = 20
+_TOS_LOWDELAY = 0x10
+_DONT_FRAGMENT = 0x4000
+
+
+class PacketError(Exception):
+    """A packet that must change nothing; ``reason`` says why."""
+
+    def __init__(self, reason: DropReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The 36 bytes of a CARP advert. Fields are as on the wire; ``mac`` is the HMAC-SHA1 (20 bytes)."""
+
+    vhid: int
+    advbase: int
+    advskew: int
+    counter: int
+    mac: bytes
+    demotion: int = 0
+    version: int = VERSION
+    type: int = TYPE_ADVERTISEMENT
+    auth_length: int = AUTH_LENGTH
+    checksum: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datagram:
+    """An IPv4 packet that carries CARP: its addresses, TTL and the bytes after the IP header."""
+
+    source: IPv4Address
+    destination: IPv4Address
+    ttl: int
+    payload: bytes
+
+
+def internet_checksum(data: bytes) -> int:
+    """Return the one's-complement sum of ``data`` (RFC 1071), 0..0xffff; 0 over data that holds its own checksum."""
+    if len(data) % 2:
+        data += b"\0"
+    # 2**16 is 1 modulo 0xffff, so the whole string as one number has the same one's-complement sum as its words.
+    total = int.from_bytes(data, "big")
+    folded = total % 0xFFFF
+    if folded == 0 and total:
+        folded = 0xFFFF
+    return folded ^ 0xFFFF
+
+
+def unpack(data: bytes) -> Header:
+    """Read a CARP header from the front of ``data``; trailing bytes are ignored, as all implementations do.
+
+    Raises PacketError (TRUNCATED) for fewer than 36 bytes; checks nothing else: see ``check``.
+    """
+    if len(data) < HEADER_LENGTH:
+        raise PacketError(DropReason.TRUNCATED, f"{len(data)} bytes where a CARP header takes {HEADER_LENGTH}")
+    version_type, vhid, advskew, auth_length, demotion, advbase, checksum, counter, mac = _HEADER.unpack_from(data)
+    return Header(
+        version=version_type >> 4,
+        type=version_type & 0x0F,
+        vhid=vhid,
+        advskew=advskew,
+        auth_length=auth_length,
+        demotion=demotion,
+        advbase=advbase,
+        checksum=checksum,
+        counter=counter,
+        mac=mac,
+    )
+
+
+def checksum_ok(data: bytes) -> bool:
+    """Tell whether the 36 CARP bytes at the front of ``data`` sum to zero (RFC 1071, no pseudo-header)."""
+    return internet_checksum(data[:HEADER_LENGTH]) == 0
+
+
+def check(header: Header, data: bytes) -> None:
+    """Refuse what every receiver refuses before it looks at the group: another version, a wrong checksum.
+
+    Raises PacketError (BAD_VERSION, BAD_CHECKSUM).
+    """
+    if header.version != VERSION:
+        raise PacketError(DropReason.BAD_VERSION, f"version {header.version} where CARP is {VERSION}")
+    if not checksum_ok(data):
+        raise PacketError(DropReason.BAD_CHECKSUM, f"checksum {header.checksum:#06x} is wrong")
+
+
+def pack(header: Header) -> bytes:
+    """Return the 36 bytes of ``header`` with the checksum computed (the field ``checksum`` is ignored)."""
+
+    def with_checksum(checksum: int) -> bytes:
+        return _HEADER.pack(
+            header.version << 4 | header.type,
+            header.vhid,
+            header.advskew,
+            header.auth_length,
+            header.demotion,
+            header.advbase,
+            checksum,
+            header.counter,
+            header.mac,
+        )
+
+    return with_checksum(internet_checksum(with_checksum(0)))
+
+
+def parse_ipv4(packet: bytes) -> Datagram:
+    """Read the IPv4 envelope of a CARP packet. Bytes past the IP total length (Ethernet padding) are cut off.
+
+    Raises PacketError (TRUNCATED, BAD_IP_HEADER, FRAGMENT, NOT_CARP). The TTL and the destination are not judged here.
+    """
+    if len(packet) < _IPV4_MINIMUM:
+        raise PacketError(DropReason.TRUNCATED, f"{len(packet)} bytes where an IPv4 header takes {_IPV4_MINIMUM}")
+    version_ihl, _, total, _, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(packet)
+    header_length = (version_ihl & 0x0F) * 4
+    if version_ihl >> 4 != 4 or header_length < _IPV4_MINIMUM or total < header_length:
+        raise PacketError(DropReason.BAD_IP_HEADER, "IPv4 version, header length or total length is wrong")
+    if protocol != IPPROTO_CARP:
+        raise PacketError(DropReason.NOT_CARP, f"IP protocol {protocol}")
+    if len(packet) < total:
+        raise PacketError(DropReason.TRUNCATED, f"{len(packet)} of {total} bytes arrived")
+    if internet_checksum(packet[:header_length]) != 0:
+        raise PacketError(DropReason.BAD_IP_HEADER, "IPv4 header checksum is wrong")
+    if fragment & 0x3FFF:  # more-fragments or an offset
+        raise PacketError(DropReason.FRAGMENT, "a fragment: CARP is never fragmented")
+    return Datagram(
+        source=IPv4Address(source),
+        destination=IPv4Address(destination),
+        ttl=ttl,
+        payload=packet[header_length:total],
+    )
+
+
+def build_ipv4(*, source: IPv4Address, destination: IPv4Address, identification: int, payload: bytes) -> bytes:
+    """Wrap ``payload`` (a packed CARP header) in an IPv4 header: TOS 0x10, DF, TTL 255, as ucarp and OpenBSD send it."""
+
+    def with_checksum(checksum: int) -> bytes:
+        return _IPV4.pack(
+            0x45,
+            _TOS_LOWDELAY,
+            _IPV4_MINIMUM + len(payload),
+            identification,
+            _DONT_FRAGMENT,
+            HOP_LIMIT,
+            IPPROTO_CARP,
+            checksum,
+            source.packed,
+            destination.packed,
+        )
+
+    return with_checksum(internet_checksum(with_checksum(0))) + payload

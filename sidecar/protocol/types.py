@@ -1,0 +1,85 @@
+"""The protocol's vocabulary: roles, reasons, addresses and a group's settings."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+IPAddress = IPv4Address | IPv6Address
+
+CARP_GROUP = IPv4Address("224.0.0.18")
+"""INADDR_CARP_GROUP (OpenBSD netinet/in.h), shared with VRRP."""
+IPPROTO_CARP = 112
+HOP_LIMIT = 255
+BOW_OUT = 255
+"""advbase and advskew of a master that says goodbye (``sc_bow_out``, OpenBSD ip_carp.c)."""
+
+
+class Role(enum.StrEnum):
+    """What a node is for one group."""
+
+    INIT = "init"
+    BACKUP = "backup"
+    MASTER = "master"
+
+
+class Reason(enum.StrEnum):
+    """Why a role changed, in the words that status, logs and annotations show."""
+
+    START = "start"
+    RESUMED = "resumed"
+    MASTER_DOWN = "master-down"
+    BOW_OUT = "bow-out"
+    PREEMPT = "preempt"
+    SLOWER_MASTER = "slower-master"
+    DEMOTED_MASTER = "demoted-master"
+    BETTER_MASTER = "better-master"
+    LINK_DOWN = "link-down"
+    LINK_UP = "link-up"
+    BIND_FAILED = "bind-failed"
+    WOKE_LATE = "woke-late"
+    STOP = "stop"
+
+
+class DropReason(enum.StrEnum):
+    """Why a received packet changed nothing. Each is counted under its own name."""
+
+    TRUNCATED = "truncated"
+    BAD_IP_HEADER = "bad-ip-header"
+    FRAGMENT = "fragment"
+    NOT_CARP = "not-carp"
+    BAD_TTL = "bad-ttl"
+    WRONG_DESTINATION = "wrong-destination"
+    BAD_VERSION = "bad-version"
+    BAD_CHECKSUM = "bad-checksum"
+    UNKNOWN_VHID = "unknown-vhid"
+    OWN_ECHO = "own-echo"
+    BAD_HMAC = "bad-hmac"
+
+
+class TieBreak(enum.Enum):
+    """Which of two masters with the same interval stays."""
+
+    LOWER_ADDRESS = enum.auto()
+    """The lower source address, compared as a number (network byte order)."""
+    UCARP = enum.auto()
+    """ucarp on little-endian machines: the address read with its last octet most significant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupConfig:
+    """One vhid on one interface, as the state machine needs it.
+
+    ``advbase`` is in seconds (0..254), ``advskew`` in 1/256 s (0..254), ``dead_ratio`` in intervals (>= 1).
+    ``source`` is the address that our own adverts carry.
+    """
+
+    name: str
+    vhid: int
+    source: IPAddress
+    advbase: int = 1
+    advskew: int = 0
+    dead_ratio: int = 3
+    preempt: bool = False
+    tie_break: TieBreak = TieBreak.UCARP
