@@ -1,11 +1,10 @@
 """Every message between the processes, and its bytes: one version byte, then a tagged JSON object.
 
-A message that is too long, of another version, of an unknown kind or of the wrong shape raises MessageError; nothing else.
+A message that is too long, of another version, of an unknown kind or of the wrong shape raises MessageError and
+nothing else.
 """
 
 from __future__ import annotations
-
-from typing import TypeVar
 
 import msgspec
 
@@ -27,7 +26,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 # Parent to engine ------------------------------------------------------------------------------------------------
 
 
-class OpenInterface(Message, tag=True):
+class OpenInterface(Message, frozen=True, tag=True):
     """The engine may use this interface: its packet socket comes with the message. ``mac`` is 6 bytes."""
 
     interface: str
@@ -36,14 +35,14 @@ class OpenInterface(Message, tag=True):
     up: bool
 
 
-class StartGroup(Message, tag=True):
+class StartGroup(Message, frozen=True, tag=True):
     """Run this group. ``resume``: its lease is still alive from an engine that died, so start as master."""
 
     group: GroupPlan
     resume: bool
 
 
-class LinkChanged(Message, tag=True):
+class LinkChanged(Message, frozen=True, tag=True):
     """The interface lost or regained its carrier, or changed its MAC (6 bytes)."""
 
     interface: str
@@ -51,52 +50,52 @@ class LinkChanged(Message, tag=True):
     mac: bytes
 
 
-class Bound(Message, tag=True):
+class Bound(Message, frozen=True, tag=True):
     """The answer to Bind and Renew: the lease stands, or ``error`` says why it does not."""
 
     group: str
     error: str | None
 
 
-class Released(Message, tag=True):
+class Released(Message, frozen=True, tag=True):
     """The answer to Release: this node no longer answers for the group's VIPs."""
 
     group: str
 
 
-class StatusRequest(Message, tag=True):
+class StatusRequest(Message, frozen=True, tag=True):
     """Tell how the groups stand; also what ``carp-sidecar status`` sends to the control socket."""
 
     token: int
 
 
-class Stop(Message, tag=True):
+class Stop(Message, frozen=True, tag=True):
     """Hand over and end; also parent to agent."""
 
 
 # Engine to parent ------------------------------------------------------------------------------------------------
 
 
-class Bind(Message, tag=True):
+class Bind(Message, frozen=True, tag=True):
     """Lease the group's VIPs to this node."""
 
     group: str
 
 
-class Renew(Message, tag=True):
+class Renew(Message, frozen=True, tag=True):
     """Extend the lease; sent with each advert."""
 
     group: str
 
 
-class Release(Message, tag=True):
+class Release(Message, frozen=True, tag=True):
     """Stop answering for the group's VIPs now."""
 
     group: str
 
 
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One group as it stands. ``since`` is Unix seconds; ``master`` is the source address of whoever is master, or None."""
+    """One group as it stands. ``since`` is Unix seconds; ``master`` is whoever's source address is master, or None."""
 
     name: str
     interface: str
@@ -125,7 +124,7 @@ class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     drops: dict[str, int]
 
 
-class StatusReply(Message, tag=True):
+class StatusReply(Message, frozen=True, tag=True):
     """How everything stands, to the one who asked with ``token``."""
 
     token: int
@@ -144,13 +143,13 @@ class GroupRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     transitions: int
 
 
-class Snapshot(Message, tag=True):
+class Snapshot(Message, frozen=True, tag=True):
     """The roles of all groups, newest wins; the parent passes it on to the agent."""
 
     groups: tuple[GroupRole, ...]
 
 
-class Stopped(Message, tag=True):
+class Stopped(Message, frozen=True, tag=True):
     """All groups have handed over; the engine ends now."""
 
 
@@ -166,7 +165,7 @@ class MirroredGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     vips: tuple[str, ...]
 
 
-class StartAgent(Message, tag=True):
+class StartAgent(Message, frozen=True, tag=True):
     """Mirror these groups into this pod."""
 
     node: str
@@ -191,10 +190,8 @@ AnyMessage = (
     | StartAgent
 )
 
-_decoder = msgspec.json.Decoder(AnyMessage)
+_decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
 _encoder = msgspec.json.Encoder()
-
-M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:

@@ -1,8 +1,8 @@
 """The HMAC of a CARP group: which bytes it covers, and its comparison in constant time.
 
-Message (``carp_hmac_prepare`` and ``carp_hmac_generate``, ip_carp.c of OpenBSD, FreeBSD and NetBSD; ``carp_hmac_generate``
-of ucarp): 02 | 01 | vhid | IPv4 addresses ascending | IPv6 addresses ascending | counter (8 bytes). It covers
-neither advskew, advbase nor demotion.
+Message (``carp_hmac_prepare`` and ``carp_hmac_generate``, ip_carp.c of OpenBSD, FreeBSD and NetBSD;
+``carp_hmac_generate`` of ucarp): 02 | 01 | vhid | IPv4 addresses ascending | IPv6 addresses ascending | counter
+(8 bytes). It covers neither advskew, advbase nor demotion.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEVER_HASHED = frozenset({bytes(4), b"\xff" * 4, bytes(16), b"\xff" * 16})
 
 
 def key_from_password(password: bytes) -> bytes:
-    """Return the 20-byte key: the password's raw bytes, zero-padded. Raises ValueError if it is longer than 20 bytes."""
+    """Return the 20-byte key: the password's raw bytes, zero-padded. Raises ValueError beyond 20 bytes."""
     if len(password) > KEY_LENGTH:
         raise ValueError(f"{len(password)} bytes where a CARP key takes at most {KEY_LENGTH}")
     return password.ljust(KEY_LENGTH, b"\0")

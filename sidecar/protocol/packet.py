@@ -157,7 +157,7 @@ def parse_ipv4(packet: bytes) -> Datagram:
 
 
 def build_ipv4(*, source: IPv4Address, destination: IPv4Address, identification: int, payload: bytes) -> bytes:
-    """Wrap ``payload`` (a packed CARP header) in an IPv4 header: TOS 0x10, DF, TTL 255, as ucarp and OpenBSD send it."""
+    """Wrap ``payload`` (a packed CARP header) in an IPv4 header as ucarp and OpenBSD do: TOS 0x10, DF, TTL 255."""
 
     def with_checksum(checksum: int) -> bytes:
         return _IPV4.pack(

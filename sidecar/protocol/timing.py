@@ -14,8 +14,8 @@ def interval(*, advbase: int, advskew: int) -> float:
 def master_down(*, advbase: int, advskew: int, dead_ratio: int) -> float:
     """Return the seconds without an advert after which a backup takes over.
 
-    dead_ratio x advbase + advskew/256, as ucarp and FreeBSD have it, so that the lower skew stands up first; where advbase is
-    0, dead_ratio intervals, as OpenBSD has it.
+    dead_ratio x advbase + advskew/256, as ucarp and FreeBSD have it, so that the lower skew stands up first; where
+    advbase is 0, dead_ratio intervals, as OpenBSD has it.
     """
     if advbase == 0:
         return dead_ratio * interval(advbase=0, advskew=advskew)

@@ -1,0 +1,57 @@
+"""What can happen to a group: the input of ``Group.handle``. Each comes with ``now``, monotonic seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.protocol.types import IPAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Begin. ``link_up`` is the interface's carrier; ``resume`` means that this node's lease is still alive."""
+
+    link_up: bool
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvertReceived:
+    """An authentic advert of this group arrived from ``source``. All numbers are as on the wire."""
+
+    source: IPAddress
+    advbase: int
+    advskew: int
+    demotion: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time of ``Group.deadline()`` has come, or something woke the loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChanged:
+    """The interface lost or regained its carrier."""
+
+    up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAnswered:
+    """The answer to Bind or Renew: the VIPs are leased to this node, or ``error`` says why not."""
+
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReleased:
+    """The answer to Release: this node's kernel no longer answers for the VIPs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Hand over and end."""
+
+
+Event = Start | AdvertReceived | Tick | LinkChanged | LeaseAnswered | LeaseReleased | Stop

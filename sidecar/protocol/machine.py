@@ -1,0 +1,342 @@
+"""One CARP group as a state machine: the only place where a role changes.
+
+Sources: ``carp_proto_input_c``, ``carp_setrun``, ``carp_master_down`` and ``carp_send_ad`` of OpenBSD ip_carp.c, and
+ucarp's carp.c for the tie-break. Deadlines are absolute monotonic seconds; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from ipaddress import IPv4Address
+from typing import assert_never
+
+from sidecar.protocol import effects, events, timing
+from sidecar.protocol.effects import Effect
+from sidecar.protocol.events import AdvertReceived, Event
+from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress, Reason, Role, TieBreak
+
+ANNOUNCE_SPACING = 1.1
+"""Seconds between announcements: Linux holds an ARP entry for 1 s (``locktime``) against a change."""
+ANNOUNCE_COUNT = 4
+BOW_OUT_STAGGER = 1 / 4096
+"""Seconds per unit of advskew that a backup waits after a bow-out, so that backups do not all stand up together."""
+
+
+class Group:
+    """The state of one group; ``handle`` and ``deadline`` are its whole interface, the attributes are for reading."""
+
+    __slots__ = (
+        "_announce_at",
+        "_announcements_left",
+        "_down_at",
+        "_down_detail",
+        "_down_reason",
+        "_granted_extra",
+        "_heard_at",
+        "_last_sent",
+        "_leased",
+        "_next_advert",
+        "_releases_pending",
+        "_replied_at",
+        "_stopping",
+        "config",
+        "demotion",
+        "master",
+        "role",
+    )
+
+    def __init__(self, config: GroupConfig) -> None:
+        self.config = config
+        self.role = Role.INIT
+        self.demotion = 0
+        """Our own demotion, 0..255, sent in OpenBSD's byte."""
+        self.master: IPAddress | None = None
+        """Whose advert was heard last; our own source while we are master; None if nobody is known."""
+        self._down_at = math.inf
+        self._down_reason = Reason.MASTER_DOWN
+        self._down_detail = ""
+        self._granted_extra = False
+        self._heard_at: float | None = None
+        self._next_advert = math.inf
+        self._last_sent = -math.inf
+        self._replied_at = -math.inf
+        self._announce_at = math.inf
+        self._announcements_left = 0
+        self._leased = False
+        self._releases_pending = 0
+        self._stopping = False
+
+    @property
+    def interval(self) -> float:
+        """Seconds between our own adverts."""
+        return timing.interval(advbase=self.config.advbase, advskew=self.config.advskew)
+
+    @property
+    def master_down(self) -> float:
+        """Seconds of silence after which we take over."""
+        config = self.config
+        return timing.master_down(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
+
+    def deadline(self) -> float | None:
+        """Return when ``Tick`` is due (monotonic seconds), or None if only an event can change anything."""
+        match self.role:
+            case Role.INIT:
+                return None
+            case Role.BACKUP:
+                return self._down_at
+            case Role.MASTER:
+                return min(self._next_advert, self._announce_at)
+            case _:
+                assert_never(self.role)
+
+    def handle(self, event: Event, now: float) -> tuple[Effect, ...]:
+        """Take one event at ``now`` and return what is to be done, in order."""
+        if self._stopping:
+            return self._handle_while_stopping(event)
+        deposed = self._depose_if_late(now)
+        match event:
+            case events.Start(link_up=link_up, resume=resume):
+                done = self._start(link_up=link_up, resume=resume, now=now)
+            case AdvertReceived():
+                done = self._advert(event, now)
+            case events.Tick():
+                done = self._tick(now)
+            case events.LinkChanged(up=up):
+                done = self._link(up=up, now=now)
+            case events.LeaseAnswered(error=error):
+                done = self._lease_answered(error, now)
+            case events.LeaseReleased():
+                self._releases_pending = max(0, self._releases_pending - 1)
+                done = []
+            case events.Stop():
+                done = self._stop()
+            case _:
+                assert_never(event)
+        return (*deposed, *done)
+
+    # Starting, stopping, link ------------------------------------------------------------------------------------
+
+    def _start(self, *, link_up: bool, resume: bool, now: float) -> list[Effect]:
+        if not link_up:
+            return []
+        if resume:
+            return self._become_master(Reason.RESUMED, "the lease of the engine before this one still stood", now)
+        return self._become_backup(Reason.START, "listening for a master", now)
+
+    def _link(self, *, up: bool, now: float) -> list[Effect]:
+        if up:
+            if self.role is not Role.INIT:
+                return []
+            return self._become_backup(Reason.LINK_UP, "the interface has its carrier back", now)
+        if self.role is Role.INIT:
+            return []
+        return self._leave(Role.INIT, Reason.LINK_DOWN, "the interface lost its carrier")
+
+    def _stop(self) -> list[Effect]:
+        self._stopping = True
+        match self.role:
+            case Role.INIT:
+                return [effects.Finished()]
+            case Role.BACKUP:
+                return [*self._leave(Role.INIT, Reason.STOP, "asked to stop"), effects.Finished()]
+            case Role.MASTER:
+                return self._leave(Role.INIT, Reason.STOP, "asked to stop")
+            case _:
+                assert_never(self.role)
+
+    def _handle_while_stopping(self, event: Event) -> tuple[Effect, ...]:
+        """Wait for the release, then bow out: a peer that takes over now finds nobody else answering."""
+        if not isinstance(event, events.LeaseReleased) or self._releases_pending == 0:
+            return ()
+        self._releases_pending -= 1
+        return () if self._releases_pending else (self._bow_out(), effects.Finished())
+
+    # Adverts of others -------------------------------------------------------------------------------------------
+
+    def _advert(self, advert: AdvertReceived, now: float) -> list[Effect]:
+        match self.role:
+            case Role.INIT:
+                return []
+            case Role.BACKUP:
+                return self._advert_as_backup(advert, now)
+            case Role.MASTER:
+                return self._advert_as_master(advert, now)
+            case _:
+                assert_never(self.role)
+
+    def _advert_as_backup(self, advert: AdvertReceived, now: float) -> list[Effect]:
+        theirs = timing.interval(advbase=advert.advbase, advskew=advert.advskew)
+        if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
+            self.master = None
+            due = now + self.config.advskew * BOW_OUT_STAGGER
+            if due < self._down_at:
+                self._arm_down(due, Reason.BOW_OUT, f"{advert.source} said goodbye")
+            return []
+        if self.config.preempt and self.interval < theirs and advert.demotion >= self.demotion:
+            detail = f"{advert.source} advertises every {theirs:.3f} s, this node every {self.interval:.3f} s"
+            return self._become_master(Reason.PREEMPT, detail, now)
+        if advert.demotion > self.demotion:
+            detail = f"{advert.source} is demoted by {advert.demotion}, this node by {self.demotion}"
+            return self._become_master(Reason.DEMOTED_MASTER, detail, now)
+        if self.config.advbase != 0 and self.master_down < theirs:
+            detail = (
+                f"{advert.source} advertises every {theirs:.3f} s, later than our timer of {self.master_down:.3f} s"
+            )
+            return self._become_master(Reason.SLOWER_MASTER, detail, now)
+        self.master = advert.source
+        self._heard_at = now
+        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+        return []
+
+    def _advert_as_master(self, advert: AdvertReceived, now: float) -> list[Effect]:
+        if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
+            return []
+        theirs = timing.interval(advbase=advert.advbase, advskew=advert.advskew)
+        if self._outranked_by(advert, theirs):
+            self.master = advert.source
+            detail = f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}"
+            done = self._leave(Role.BACKUP, Reason.BETTER_MASTER, detail)
+            self._heard_at = now
+            self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+            return done
+        # A rival that we outrank learns of it at once, at most once per interval: his answer must not start a storm.
+        if now - self._replied_at < self.interval:
+            return []
+        self._replied_at = now
+        done = self._send_advert(now)
+        if self._leased:
+            self._announcements_left = max(self._announcements_left, 1)
+            self._announce_at = now + ANNOUNCE_SPACING  # again, once he has let go
+            done.append(effects.Announce())
+        return done
+
+    def _outranked_by(self, advert: AdvertReceived, theirs: float) -> bool:
+        if advert.demotion != self.demotion:
+            return advert.demotion < self.demotion
+        if self.interval != theirs:
+            return self.interval > theirs
+        return _ranks_before(advert.source, self.config.source, self.config.tie_break)
+
+    # Time --------------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> list[Effect]:
+        if self.role is Role.BACKUP and now >= self._down_at:
+            return self._master_is_down(now)
+        if self.role is not Role.MASTER:
+            return []
+        done: list[Effect] = []
+        if now >= self._next_advert:
+            done += [*self._send_advert(now), effects.Renew()]
+        if now >= self._announce_at:
+            self._schedule_announcement(now)
+            done.append(effects.Announce())
+        return done
+
+    def _master_is_down(self, now: float) -> list[Effect]:
+        late = now - self._down_at
+        if late > self.interval / 2 and not self._granted_extra:
+            # Whoever slept through the deadline has not listened: the master gets one more interval.
+            self._granted_extra = True
+            self._down_at = now + self.interval
+            return []
+        detail = self._down_detail
+        if not detail:
+            detail = "no advert was heard"
+            if self.master is not None and self._heard_at is not None:
+                detail = f"no advert from {self.master} for {now - self._heard_at:.3f} s"
+        return self._become_master(self._down_reason, detail, now)
+
+    def _depose_if_late(self, now: float) -> list[Effect]:
+        """A master that was silent for as long as its peers wait has been replaced, whatever it still believes."""
+        if self.role is not Role.MASTER:
+            return []
+        config = self.config
+        skew = config.advskew if config.advbase == 0 else 0
+        window = timing.master_down(advbase=config.advbase, advskew=skew, dead_ratio=config.dead_ratio)
+        window = max(window, 1.5 * self.interval)  # a dead ratio of 1 must not depose whoever is on time
+        silent = now - self._last_sent
+        if silent < window:
+            return []
+        detail = f"this process was not run for {silent:.3f} s, peers wait {window:.3f} s"
+        done = self._leave(Role.BACKUP, Reason.WOKE_LATE, detail)
+        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+        return done
+
+    # The lease ---------------------------------------------------------------------------------------------------
+
+    def _lease_answered(self, error: str | None, now: float) -> list[Effect]:
+        if self.role is not Role.MASTER or self._releases_pending:
+            return []  # the answer to a lease that was given up since
+        if error is None:
+            if self._leased:
+                return []
+            self._leased = True
+            self._schedule_announcement(now)
+            return [effects.Announce()]
+        done = self._leave(Role.BACKUP, Reason.BIND_FAILED, error)
+        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+        return [*done, self._bow_out()]
+
+    def _schedule_announcement(self, now: float) -> None:
+        self._announcements_left -= 1
+        self._announce_at = now + ANNOUNCE_SPACING if self._announcements_left > 0 else math.inf
+
+    # Role changes ------------------------------------------------------------------------------------------------
+
+    def _become_master(self, reason: Reason, detail: str, now: float) -> list[Effect]:
+        before, self.role = self.role, Role.MASTER
+        self.master = self.config.source
+        self._heard_at = None
+        self._leased = False
+        self._announcements_left = ANNOUNCE_COUNT
+        self._announce_at = math.inf
+        changed = effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)
+        # The advert first: it stops the other backups while the kernel binds.
+        return [*self._send_advert(now), effects.Bind(), changed]
+
+    def _become_backup(self, reason: Reason, detail: str, now: float) -> list[Effect]:
+        before, self.role = self.role, Role.BACKUP
+        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+        return [effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)]
+
+    def _leave(self, role: Role, reason: Reason, detail: str) -> list[Effect]:
+        """Stop being what we are; a master lets go of the VIPs before anything else."""
+        before, self.role = self.role, role
+        done: list[Effect] = []
+        if before is Role.MASTER:
+            self._releases_pending += 1
+            done.append(effects.Release())
+            if self.master == self.config.source:
+                self.master = None
+        if role is Role.INIT:
+            self.master = None
+        return [*done, effects.RoleChanged(before=before, after=role, reason=reason, detail=detail)]
+
+    def _send_advert(self, now: float) -> list[Effect]:
+        self._last_sent = now
+        self._next_advert = now + self.interval
+        config = self.config
+        return [effects.Advertise(advbase=config.advbase, advskew=config.advskew, demotion=self.demotion)]
+
+    def _bow_out(self) -> Effect:
+        return effects.Advertise(advbase=BOW_OUT, advskew=BOW_OUT, demotion=self.demotion)
+
+    def _arm_down(self, at: float, reason: Reason, detail: str) -> None:
+        self._down_at = at
+        self._down_reason = reason
+        self._down_detail = detail
+        self._granted_extra = False
+
+
+def _ranks_before(theirs: IPAddress, ours: IPAddress, tie_break: TieBreak) -> bool:
+    """Tell whether ``theirs`` stays master when both advertise the same interval."""
+    match tie_break:
+        case TieBreak.LOWER_ADDRESS:
+            return int(theirs) < int(ours)
+        case TieBreak.UCARP:
+            # ucarp compares s_addr as the CPU reads it: on x86 and arm64 the last octet counts most.
+            if isinstance(theirs, IPv4Address) and isinstance(ours, IPv4Address):
+                return theirs.packed[::-1] < ours.packed[::-1]
+            return int(theirs) < int(ours)
+        case _:
+            assert_never(tie_break)
