@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Sequence
 
 from sidecar.ipc.messages import MAXIMUM, AnyMessage, Message, MessageError, decode, encode
 
 _FDS_PER_MESSAGE = 4
+_SO_SNDBUFFORCE = 32
+_SEND_BUFFER = 4 * 1024 * 1024
 
 
 class ChannelClosedError(Exception):
@@ -67,6 +70,9 @@ class Channel:
 def pair() -> tuple[Channel, socket.socket]:
     """Return our end of a new channel, and the raw other end to be inherited by a child."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        with contextlib.suppress(PermissionError):  # 255 groups at start-up are more than the default holds
+            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
     return Channel(ours), theirs
 
 

@@ -1,0 +1,86 @@
+"""Child processes: started by exec, ended for certain, reaped as PID 1 must."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sidecar.ipc.channel import Channel, pair
+
+log = logging.getLogger(__name__)
+
+STEADY = 10.0
+"""A child that lived for this many seconds starts anew without delay."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A running child and our end of its channel."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    started: float
+
+    def kill(self) -> None:
+        """End it now."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+
+
+def spawn(name: str, arguments: Sequence[str], *, now: float) -> Child:
+    """Start ``python -m sidecar NAME`` with one end of a new channel. Raises OSError.
+
+    By exec and not by fork alone: a child inherits none of the parent's memory; its environment is the parent's, which
+    holds no settings.
+    """
+    ours, theirs = pair()
+    with theirs:
+        command = [sys.executable, "-P", "-m", "sidecar", name, str(theirs.fileno()), str(os.getpid()), *arguments]
+        process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+    return Child(name, process, ours, now)
+
+
+def reap(children: Sequence[Child]) -> list[tuple[Child, int]]:
+    """Collect every ended process, also orphans that PID 1 inherits; return our children among them and their codes."""
+    ended: list[tuple[Child, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        code = os.waitstatus_to_exitcode(status)
+        for child in children:
+            if child.process.pid == pid:
+                child.process.returncode = code
+                ended.append((child, code))
+
+
+def describe(code: int) -> str:
+    """Put an exit code into words."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+class Backoff:
+    """When a child that keeps dying may start again: at once, then after 1, 2, 4 ... 30 s."""
+
+    __slots__ = ("_failures",)
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def after_death(self, *, lived: float) -> float:
+        """Return the seconds to wait, given how long the child lived."""
+        if lived >= STEADY:
+            self._failures = 0
+        delay = 0.0 if self._failures == 0 else min(30.0, 2.0 ** (self._failures - 1))
+        self._failures += 1
+        return delay

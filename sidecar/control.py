@@ -1,0 +1,143 @@
+"""The control socket in the runtime directory: ``status`` asks, the engine answers, the parent stands between."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+from sidecar.ipc.channel import Channel, ChannelClosedError
+from sidecar.ipc.messages import MessageError, StatusReply, StatusRequest
+
+SOCKET_NAME = "control.sock"
+_CLIENTS_AT_MOST = 16
+_ANSWER_WITHIN = 5.0
+
+
+class ControlError(Exception):
+    """The control socket can't be used; the message says why and what to do."""
+
+
+class ControlServer:
+    """The listening end. ``accept`` and ``receive`` never block."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / SOCKET_NAME
+        self._listener: socket.socket | None = None
+        self.clients: dict[int, Channel] = {}
+        self._next_token = 0
+        self._waiting: dict[int, Channel] = {}
+
+    def open(self) -> socket.socket:
+        """Create the directory (mode 0700) and the socket (0600). Raises ControlError."""
+        directory = self._path.parent
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ControlError(f"cannot create {directory}: {error.strerror}") from error
+        if _somebody_listens(self._path):
+            raise ControlError(f"another carp-sidecar runs with the runtime directory {directory}")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._path.unlink(missing_ok=True)
+            listener.bind(str(self._path))
+            self._path.chmod(0o600)
+            listener.listen(_CLIENTS_AT_MOST)
+        except OSError as error:
+            listener.close()
+            raise ControlError(f"cannot listen on {self._path}: {error.strerror or error}") from error
+        listener.setblocking(False)
+        self._listener = listener
+        return listener
+
+    def accept(self) -> Channel | None:
+        """Return a new client, or None if there is none, or one too many."""
+        assert self._listener is not None  # noqa: S101 - narrowing; open() came first
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return None
+        if len(self.clients) >= _CLIENTS_AT_MOST:
+            sock.close()
+            return None
+        channel = Channel(sock)
+        self.clients[channel.fileno()] = channel
+        return channel
+
+    def request(self, fd: int) -> StatusRequest | None:
+        """Return what client ``fd`` asks, with a token of ours, or None if it left or spoke nonsense."""
+        channel = self.clients[fd]
+        try:
+            received = channel.receive()
+        except (ChannelClosedError, MessageError, OSError):
+            self.drop(fd)
+            return None
+        if received is None:
+            return None
+        message, fds = received
+        for stray in fds:
+            socket.close(stray)
+        if not isinstance(message, StatusRequest):
+            self.drop(fd)
+            return None
+        self._next_token += 1
+        self._waiting[self._next_token] = channel
+        return StatusRequest(token=self._next_token)
+
+    def answer(self, reply: StatusReply) -> None:
+        """Pass the engine's answer on to whoever asked."""
+        channel = self._waiting.pop(reply.token, None)
+        if channel is None:
+            return
+        try:
+            channel.send(reply)
+        except (ChannelClosedError, BlockingIOError, OSError):
+            self.drop(channel.fileno())
+
+    def drop(self, fd: int) -> None:
+        """Forget a client."""
+        channel = self.clients.pop(fd, None)
+        if channel is not None:
+            self._waiting = {token: c for token, c in self._waiting.items() if c is not channel}
+            channel.close()
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        for fd in list(self.clients):
+            self.drop(fd)
+        if self._listener is not None:
+            self._listener.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+def ask_status(directory: Path) -> StatusReply:
+    """Ask the running sidecar how it stands. Raises ControlError."""
+    path = directory / SOCKET_NAME
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.connect(str(path))
+        except OSError as error:
+            raise ControlError(
+                f"no carp-sidecar answers at {path} ({error.strerror or error}); is it running, as this user, with "
+                f"CARP_RUNTIME_DIR={directory}?"
+            ) from error
+        channel = Channel(sock)
+        channel.send(StatusRequest(token=0))
+        sock.settimeout(_ANSWER_WITHIN)
+        try:
+            received = channel.receive()
+        except (ChannelClosedError, TimeoutError, MessageError) as error:
+            raise ControlError(f"the carp-sidecar at {path} did not answer within {_ANSWER_WITHIN:.0f} s") from error
+    if received is None or not isinstance(received[0], StatusReply):
+        raise ControlError(f"what answers at {path} is no carp-sidecar of this version")
+    return received[0]
+
+
+def _somebody_listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,184 @@
+"""The engine's only loop: drain the packet sockets, listen to the parent, meet the deadlines."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from sidecar.engine.perform import GroupRunner, Port
+from sidecar.engine.receive import find, read
+from sidecar.ipc.channel import Channel, ChannelClosedError
+from sidecar.ipc.messages import (
+    Bound,
+    InterfaceStatus,
+    LinkChanged,
+    OpenInterface,
+    Released,
+    Snapshot,
+    StartGroup,
+    StatusReply,
+    StatusRequest,
+    Stop,
+    Stopped,
+)
+from sidecar.net import sockets
+from sidecar.protocol import events
+from sidecar.protocol.packet import PacketError
+
+log = logging.getLogger(__name__)
+
+_PACKETS_PER_TURN = 256
+"""A flood must not keep the loop from its timers."""
+
+
+def boot_time() -> float:
+    """Return seconds on CLOCK_BOOTTIME: no wall clock step moves it, and it goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Engine:
+    """All groups of this node. ``run`` returns once they have handed over, or the parent is gone."""
+
+    def __init__(self, channel: Channel, *, node: str, clock: Callable[[], float] = boot_time) -> None:
+        self._channel = channel
+        self._node = node
+        self._clock = clock
+        self._ports: dict[str, Port] = {}
+        self._groups: dict[str, GroupRunner] = {}
+        self._by_vhid: dict[str, dict[int, GroupRunner]] = {}
+        self._handlers: dict[int, Callable[[float], None]] = {}
+        self._stopping = False
+        self._poll = select.epoll()
+
+    def run(self) -> int:
+        """Serve until asked to stop; return the exit code."""
+        self._watch(self._channel.fileno(), self._from_parent)
+        try:
+            while not self._done():
+                self.turn()
+        except ChannelClosedError:
+            return 1  # the parent is gone: its leases run out, and nobody can bind for us
+        finally:
+            self._poll.close()
+        self._channel.send(Stopped())
+        return 0
+
+    def turn(self) -> None:
+        """Wait for the next event or deadline and serve all that is due. Packets come before timers: a backup that
+        was not run hears first what was said in the meantime."""
+        for fd, _ in self._poll.poll(self._timeout()):
+            self._handlers[fd](self._clock())
+        now = self._clock()
+        for runner in self._groups.values():
+            deadline = runner.group.deadline()
+            if deadline is not None and deadline <= now:
+                runner.handle(events.Tick(), now)
+        self._mirror()
+
+    def _timeout(self) -> float | None:
+        deadlines = [d for runner in self._groups.values() if (d := runner.group.deadline()) is not None]
+        return max(0.0, min(deadlines) - self._clock()) if deadlines else None
+
+    def _done(self) -> bool:
+        return self._stopping and all(runner.finished for runner in self._groups.values())
+
+    def _watch(self, fd: int, handler: Callable[[float], None]) -> None:
+        self._handlers[fd] = handler
+        self._poll.register(fd, select.EPOLLIN)
+
+    # The parent --------------------------------------------------------------------------------------------------
+
+    def _from_parent(self, _: float) -> None:
+        while (received := self._channel.receive()) is not None:
+            message, fds = received
+            now = self._clock()
+            match message:
+                case OpenInterface():
+                    self._open(message, fds[0])
+                case StartGroup():
+                    self._start(message, now)
+                case LinkChanged():
+                    self._link(message, now)
+                case Bound(group=name, error=error):
+                    self._groups[name].handle(events.LeaseAnswered(error=error), now)
+                case Released(group=name):
+                    self._groups[name].handle(events.LeaseReleased(), now)
+                case StatusRequest(token=token):
+                    self._channel.send(self._status(token))
+                case Stop():
+                    self._stop(now)
+                case _:
+                    log.error("the parent sent a %s, which is not for the engine", type(message).__name__)
+
+    def _open(self, message: OpenInterface, fd: int) -> None:
+        sock = socket.socket(fileno=fd)
+        port = Port(message.interface, message.mac, message.up, sock, Counter())
+        self._ports[message.interface] = port
+        self._by_vhid[message.interface] = {}
+        self._watch(fd, partial(self._from_wire, port))
+
+    def _start(self, message: StartGroup, now: float) -> None:
+        plan = message.group
+        runner = GroupRunner(plan, self._ports[plan.interface], self._channel.send)
+        self._groups[plan.name] = runner
+        self._by_vhid[plan.interface][plan.vhid] = runner
+        runner.start(resume=message.resume, now=now)
+
+    def _link(self, message: LinkChanged, now: float) -> None:
+        port = self._ports[message.interface]
+        port.mac = message.mac
+        if port.up == message.up:
+            return
+        port.up = message.up
+        for runner in self._by_vhid[port.name].values():
+            runner.handle(events.LinkChanged(up=port.up), now)
+
+    def _stop(self, now: float) -> None:
+        self._stopping = True
+        for runner in self._groups.values():
+            runner.handle(events.Stop(), now)
+
+    # The wire ----------------------------------------------------------------------------------------------------
+
+    def _from_wire(self, port: Port, _: float) -> None:
+        groups = self._by_vhid[port.name]
+        for _turn in range(_PACKETS_PER_TURN):
+            frame = sockets.receive(port.socket)
+            if frame is None:
+                return
+            try:
+                arrival = read(frame)
+                runner = find(arrival, groups)
+            except PacketError as error:
+                port.drops[error.reason] += 1
+                continue
+            runner.receive(arrival, self._clock())
+
+    # What people see ---------------------------------------------------------------------------------------------
+
+    def _mirror(self) -> None:
+        if not any(runner.role_changed for runner in self._groups.values()):
+            return
+        for runner in self._groups.values():
+            runner.role_changed = False
+        self._channel.send(Snapshot(groups=tuple(runner.role() for runner in self._groups.values())))
+
+    def _status(self, token: int) -> StatusReply:
+        return StatusReply(
+            token=token,
+            node=self._node,
+            groups=tuple(runner.status() for runner in self._groups.values()),
+            interfaces=tuple(
+                InterfaceStatus(
+                    name=port.name,
+                    up=port.up,
+                    drops={reason.value: count for reason, count in sorted(port.drops.items())},
+                )
+                for port in self._ports.values()
+            ),
+        )

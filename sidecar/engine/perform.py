@@ -1,0 +1,235 @@
+"""One group at work: its machine's effects carried out, its packets counted, its story told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_interface
+from typing import assert_never
+
+from sidecar.engine.receive import Arrival, authenticate
+from sidecar.ipc.messages import Bind, GroupRole, GroupStatus, Message, Release, Renew
+from sidecar.ipc.plan import GroupPlan
+from sidecar.net import neighbor, sockets
+from sidecar.protocol import effects, packet
+from sidecar.protocol.auth import Authenticator
+from sidecar.protocol.events import AdvertReceived, Event, Start
+from sidecar.protocol.machine import Group
+from sidecar.protocol.packet import PacketError
+from sidecar.protocol.types import DropReason, GroupConfig, Role
+
+log = logging.getLogger(__name__)
+
+_COUNTER_MASK = (1 << 64) - 1
+_REPORTED_AT_MOST = 64
+
+
+@dataclass(slots=True)
+class Port:
+    """One interface as the engine uses it: the inherited packet socket and what the parent says of the link."""
+
+    name: str
+    mac: bytes
+    up: bool
+    socket: socket.socket
+    drops: Counter[DropReason]
+
+
+class GroupRunner:
+    """Feeds one ``Group`` with events and performs its effects.
+
+    ``tell_parent`` sends a message to the parent; ``finished`` turns True once the group has handed over.
+    """
+
+    def __init__(self, plan: GroupPlan, port: Port, tell_parent: Callable[[Message], None]) -> None:
+        self.plan = plan
+        self.port = port
+        self.source = IPv4Address(plan.source)
+        self.destination = IPv4Address(plan.multicast_group)
+        self.vips = tuple(ip_interface(vip).ip for vip in plan.vips)
+        self.authenticator = Authenticator(key=plan.key, vhid=plan.vhid, addresses=self.vips)
+        self.group = Group(
+            GroupConfig(
+                name=plan.name,
+                vhid=plan.vhid,
+                source=self.source,
+                advbase=plan.advbase,
+                advskew=plan.advskew,
+                dead_ratio=plan.dead_ratio,
+                preempt=plan.preempt,
+            )
+        )
+        self.finished = False
+        self.role_changed = False
+        """Set by a role change; the loop clears it once the mirror has been told."""
+        self._tell_parent = tell_parent
+        self._counter = int.from_bytes(os.urandom(8), "big")
+        self._sent = 0
+        self._received = 0
+        self._send_errors = 0
+        self._send_error = ""
+        self._drops: Counter[DropReason] = Counter()
+        self._reported: set[tuple[DropReason, str]] = set()
+        self._transitions = 0
+        self._since = time.time()
+        self._reason = ""
+        self._detail = ""
+
+    # In ----------------------------------------------------------------------------------------------------------
+
+    def start(self, *, resume: bool, now: float) -> None:
+        """Begin, as the master that an earlier engine was if ``resume``."""
+        self.handle(Start(link_up=self.port.up, resume=resume), now)
+
+    def receive(self, arrival: Arrival, now: float) -> None:
+        """Take a packet that names this group's vhid; whatever it is, it is counted."""
+        try:
+            authenticate(arrival, self)
+        except PacketError as error:
+            self._drops[error.reason] += 1
+            self._report_drop(arrival, error)
+            return
+        self._received += 1
+        header = arrival.header
+        # ucarp and the BSDs go on from the last counter that they heard; so do we, so that none of ours looks old.
+        self._counter = header.counter
+        self._reported = {entry for entry in self._reported if entry[1] != str(arrival.source)}
+        self.handle(
+            AdvertReceived(
+                source=arrival.source,
+                advbase=header.advbase,
+                advskew=header.advskew,
+                demotion=header.demotion,
+            ),
+            now,
+        )
+
+    def handle(self, event: Event, now: float) -> None:
+        """Let the machine decide and do what it wants, in its order."""
+        for effect in self.group.handle(event, now):
+            self._perform(effect)
+
+    def _perform(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Advertise():
+                self._advertise(effect)
+            case effects.Bind():
+                self._tell_parent(Bind(group=self.plan.name))
+            case effects.Renew():
+                self._tell_parent(Renew(group=self.plan.name))
+            case effects.Release():
+                self._tell_parent(Release(group=self.plan.name))
+            case effects.Announce():
+                for vip in self.vips:
+                    for frame in neighbor.announcements(mac=self.port.mac, address=vip):
+                        self._send(frame)
+            case effects.RoleChanged():
+                self._note_role(effect)
+            case effects.Finished():
+                self.finished = True
+            case _:
+                assert_never(effect)
+
+    # Out ---------------------------------------------------------------------------------------------------------
+
+    def _advertise(self, advert: effects.Advertise) -> None:
+        self._counter = (self._counter + 1) & _COUNTER_MASK
+        header = packet.Header(
+            vhid=self.plan.vhid,
+            advbase=advert.advbase,
+            advskew=advert.advskew,
+            demotion=advert.demotion,
+            counter=self._counter,
+            mac=self.authenticator.sign(self._counter),
+        )
+        datagram = packet.build_ipv4(
+            source=self.source,
+            destination=self.destination,
+            identification=self._counter & 0xFFFF,
+            payload=packet.pack(header),
+        )
+        ethernet = sockets.multicast_mac(self.destination) + self.port.mac + sockets.ETH_P_IP.to_bytes(2, "big")
+        if self._send(ethernet + datagram):
+            self._sent += 1
+
+    def _send(self, frame: bytes) -> bool:
+        error = sockets.send(self.port.socket, frame)
+        if error is None:
+            self._send_error = ""
+            return True
+        self._send_errors += 1
+        if error != self._send_error:
+            self._send_error = error
+            log.warning("cannot send on %s: %s", self.port.name, error, extra={"group": self.plan.name})
+        return False
+
+    # What people see ---------------------------------------------------------------------------------------------
+
+    def _note_role(self, change: effects.RoleChanged) -> None:
+        self._transitions += 1
+        self._since = time.time()
+        self._reason, self._detail = change.reason, change.detail
+        self.role_changed = True
+        log.info(
+            "%s -> %s: %s",
+            change.before,
+            change.after,
+            change.detail,
+            extra={"group": self.plan.name, "vhid": self.plan.vhid, "reason": change.reason.value},
+        )
+
+    def _report_drop(self, arrival: Arrival, error: PacketError) -> None:
+        """Say it once per sender and reason, again only after that sender made sense in between."""
+        entry = (error.reason, str(arrival.source))
+        if entry in self._reported or len(self._reported) >= _REPORTED_AT_MOST:
+            return
+        self._reported.add(entry)
+        log.warning(
+            "adverts from %s are refused: %s",
+            arrival.source,
+            error,
+            extra={"group": self.plan.name, "vhid": self.plan.vhid, "reason": error.reason.value},
+        )
+
+    def role(self) -> GroupRole:
+        """Return what the mirror needs to know."""
+        return GroupRole(
+            name=self.plan.name,
+            role=self.group.role,
+            since=self._since,
+            reason=self._reason,
+            transitions=self._transitions,
+        )
+
+    def status(self) -> GroupStatus:
+        """Return all that ``carp-sidecar status`` shows."""
+        master = self.group.master
+        return GroupStatus(
+            name=self.plan.name,
+            interface=self.port.name,
+            vhid=self.plan.vhid,
+            vips=self.plan.vips,
+            role=self.group.role,
+            since=self._since,
+            reason=self._reason,
+            detail=self._detail,
+            master=None if master is None else str(master),
+            source=str(self.source),
+            transitions=self._transitions,
+            advbase=self.plan.advbase,
+            advskew=self.plan.advskew,
+            adverts_sent=self._sent,
+            adverts_received=self._received,
+            send_errors=self._send_errors,
+            drops={reason.value: count for reason, count in sorted(self._drops.items())},
+        )
+
+    @property
+    def is_master(self) -> bool:
+        """Tell whether this node is master now."""
+        return self.group.role is Role.MASTER
