@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sidecar.ipc.messages import GroupRole, MirroredGroup
+from sidecar.observe.moment import rfc3339
 from sidecar.protocol.types import Role
 
 PREFIX = "carp-sidecar/"
@@ -64,7 +64,7 @@ def metadata(*, group: MirroredGroup, role: GroupRole, using: GroupKeys, epoch: 
         using.annotation("vips"): vips_text(group),
         using.annotation("vhid"): str(group.vhid),
         using.annotation("interface"): group.interface,
-        using.annotation("since"): _moment(role.since),
+        using.annotation("since"): rfc3339(role.since),
         using.annotation("transitions"): str(role.transitions),
         using.annotation("reason"): role.reason,
     }
@@ -114,7 +114,3 @@ def demoted(*, by: str, using: GroupKeys) -> Metadata:
 def vips_text(group: MirroredGroup) -> str:
     """Return the VIPs in the form that annotations carry."""
     return ",".join(group.vips)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

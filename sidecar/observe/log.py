@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import UTC, datetime
 
 import msgspec
+
+from sidecar.observe.moment import rfc3339
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -33,14 +34,10 @@ class _Formatter(logging.Formatter):
         return f"{message}\n{self.formatException(record.exc_info)}" if record.exc_info else message
 
 
-def _moment(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 class _JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": _moment(record),
+            "time": rfc3339(record.created),
             "level": record.levelname.lower(),
             "process": self.process,
             "message": self.text(record),
@@ -52,4 +49,4 @@ class _JsonFormatter(_Formatter):
 class _TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={value}" for key, value in self.fields(record).items())
-        return f"{_moment(record)} {record.levelname.lower():7} {self.process}: {self.text(record)}{fields}"
+        return f"{rfc3339(record.created)} {record.levelname.lower():7} {self.process}: {self.text(record)}{fields}"

@@ -1,0 +1,59 @@
+# Every target does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST ?= $(BIN)/pytest
+
+.PHONY: help demo test check lint types layers unit netns cluster cluster-tools system-packages install format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## Three nodes, a client and a VIP on this machine: see it move (needs root or user namespaces)
+	@$(BIN)/carp-sidecar demo
+
+test: install system-packages cluster-tools check ## Everything: lint, types, layers, then all tests, also with real peers and a real API server
+	@$(PYTEST) --cov=sidecar.protocol --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+check: lint types layers ## Lint, types and layer contracts, without the tests
+
+lint: $(STAMP) ## ruff: rules and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy --strict
+	@$(BIN)/mypy
+
+layers: $(STAMP) ## Who may import whom (import-linter, contracts in pyproject.toml)
+	@$(BIN)/lint-imports --no-logo
+
+unit: $(STAMP) ## The tests that need neither root nor tools
+	@$(PYTEST) -m "not netns and not cluster"
+
+netns: $(STAMP) ## Real kernel, real ucarp, in network namespaces (needs root)
+	@$(PYTEST) -m netns
+
+cluster: $(STAMP) cluster-tools ## Real kube-apiserver (built once, see cluster-tools)
+	@$(PYTEST) -m cluster
+
+cluster-tools: ## Build kube-apiserver and kube-controller-manager once into a cache folder
+	@tools/kubernetes/build.sh
+
+system-packages: ## Install the Debian packages that the tests use (root only; else say what is missing)
+	@tools/system-packages.sh
+
+install: $(STAMP) ## The virtual environment in .venv, with the development tools
+
+$(STAMP): pyproject.toml tools/venv.sh
+	@tools/venv.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+format: $(STAMP) ## Rewrite the code in the project's format
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## Remove the virtual environment and all caches in this folder
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build *.egg-info

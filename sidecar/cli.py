@@ -1,0 +1,185 @@
+"""The command ``carp-sidecar``: run, check, status, decode, demo.
+
+Exit codes: 0 done or asked to stop, 1 runtime failure, 2 bad settings or usage, 3 missing privilege.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from sidecar import __version__
+
+if TYPE_CHECKING:
+    from sidecar.config.settings import Loaded
+
+EXIT_FAILED, EXIT_SETTINGS = 1, 2
+_DEFAULT_RUNTIME_DIR = "/run/carp-sidecar"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has had enough; keep the interpreter's own flush at exit from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "run":
+            return _run()
+        case "check":
+            return _check(as_json=arguments.json)
+        case "status":
+            return _status(as_json=arguments.json, directory=arguments.runtime_dir)
+        case "decode":
+            return _decode(arguments)
+        case _:
+            return _demo(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="carp-sidecar",
+        description="Virtual-IP failover by CARP for bare-metal Kubernetes. Settings come from CARP_* environment "
+        "variables and /etc/carp-sidecar/config.yaml; see `carp-sidecar check`.",
+        epilog="Exit codes: 0 done or asked to stop, 1 runtime failure, 2 bad settings, 3 missing privilege.",
+    )
+    parser.add_argument("--version", action="version", version=f"carp-sidecar {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("run", help="take part in the election and hold the VIP when master (needs NET_ADMIN, NET_RAW)")
+
+    check = commands.add_parser("check", help="validate the settings and print the effective ones, secrets masked")
+    check.add_argument("--json", action="store_true", help="print JSON")
+
+    status = commands.add_parser("status", help="ask the running sidecar how its groups stand")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.add_argument(
+        "--runtime-dir",
+        type=Path,
+        default=Path(os.environ.get("CARP_RUNTIME_DIR") or _DEFAULT_RUNTIME_DIR),
+        metavar="DIR",
+        help="where its control socket is (default: CARP_RUNTIME_DIR or %(default)s)",
+    )
+
+    decode = commands.add_parser("decode", help="explain CARP packets from captures or hex, one line each")
+    decode.add_argument(
+        "inputs", nargs="+", metavar="FILE.pcap|HEX", help="a capture (pcap, pcapng), or one CARP header"
+    )
+    decode.add_argument("--json", action="store_true", help="print one JSON object per packet")
+    decode.add_argument("--vips", metavar="A,B", help="the group's VIPs, which the HMAC covers")
+    decode.add_argument(
+        "--password-file", metavar="FILE", help="the group's password, to tell whether packets are authentic"
+    )
+
+    demo = commands.add_parser("demo", help="three nodes and a client in network namespaces: see the VIP move")
+    demo.add_argument("--no-colour", action="store_true", help="plain text")
+    return parser
+
+
+def _run() -> int:
+    loaded = _load()
+    if loaded is None:
+        return EXIT_SETTINGS
+    _warn(loaded)
+    return _become_parent(loaded)
+
+
+def _become_parent(loaded: Loaded) -> NoReturn:
+    """Go on as the parent, by exec in the same process.
+
+    What start-up imported is gone then, and so are the settings and the password from the environment that /proc shows.
+    """
+    from sidecar.config.settings import environment_for_children  # noqa: PLC0415 - only start-up needs pydantic
+    from sidecar.ipc.plan import encode_plan  # noqa: PLC0415 - as above
+
+    fd = os.memfd_create("plan", 0)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(encode_plan(loaded.plan))
+    os.lseek(fd, 0, os.SEEK_SET)
+    command = [sys.executable, "-P", "-m", "sidecar", "parent", str(fd)]
+    os.execve(sys.executable, command, environment_for_children(os.environ))  # noqa: S606 - our own interpreter
+
+
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        print(f"carp-sidecar: warning: {warning}", file=sys.stderr, flush=True)
+
+
+def _check(*, as_json: bool) -> int:
+    loaded = _load()
+    if loaded is None:
+        return EXIT_SETTINGS
+    from sidecar.config.effective import effective, effective_dict  # noqa: PLC0415 - only this command needs it
+
+    _warn(loaded)
+    if as_json:
+        import json  # noqa: PLC0415 - as above
+
+        print(json.dumps(effective_dict(loaded), indent=2))
+    else:
+        print(effective(loaded), end="")
+    return 0
+
+
+def _load() -> Loaded | None:
+    from sidecar.config.model import Interface, SettingsError  # noqa: PLC0415 - only start-up needs pydantic
+    from sidecar.config.settings import load  # noqa: PLC0415 - as above
+    from sidecar.net.addresses import Addresses  # noqa: PLC0415 - as above
+
+    def interfaces() -> list[Interface]:
+        with Addresses() as kernel:
+            own = [address for address in kernel.addresses() if not address.leased]
+            return [
+                Interface(link.name, tuple(a.interface for a in own if a.index == link.index))
+                for link in kernel.links()
+            ]
+
+    try:
+        return load(os.environ, interfaces=interfaces)
+    except SettingsError as error:
+        for line in error.lines:
+            print(f"carp-sidecar: {line}", file=sys.stderr)
+        return None
+
+
+def _status(*, as_json: bool, directory: Path) -> int:
+    from sidecar.control import ControlError, ask_status  # noqa: PLC0415 - only this command needs it
+    from sidecar.observe.status import as_json_text, as_text  # noqa: PLC0415 - as above
+
+    try:
+        reply = ask_status(directory)
+    except ControlError as error:
+        print(f"carp-sidecar: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(as_json_text(reply) if as_json else as_text(reply))
+    return 0
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    from sidecar import decode  # noqa: PLC0415 - only this command needs it
+
+    return decode.run(
+        inputs=arguments.inputs,
+        as_json=arguments.json,
+        vips=arguments.vips,
+        password_file=arguments.password_file,
+        out=sys.stdout,
+        err=sys.stderr,
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from sidecar import demo  # noqa: PLC0415 - only this command needs it
+
+    return demo.main(colour=not arguments.no_colour)

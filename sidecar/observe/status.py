@@ -1,0 +1,50 @@
+"""The engine's status for people and for machines."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidecar.ipc.messages import GroupStatus, StatusReply
+from sidecar.observe.moment import rfc3339
+
+
+def as_json_text(reply: StatusReply) -> str:
+    """Return one JSON object: ``node``, ``groups``, ``interfaces``; ``since`` is RFC 3339."""
+    document = {
+        "node": reply.node,
+        "groups": [{**msgspec.to_builtins(group), "since": rfc3339(group.since)} for group in reply.groups],
+        "interfaces": msgspec.to_builtins(reply.interfaces),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def as_text(reply: StatusReply) -> str:
+    """Return a few lines per group."""
+    lines: list[str] = []
+    for group in reply.groups:
+        lines += _group_lines(group)
+    for interface in reply.interfaces:
+        if not interface.up:
+            lines.append(f"interface {interface.name}: no carrier")
+        if interface.drops:
+            lines.append(f"interface {interface.name}: packets for no group of ours: {_counts(interface.drops)}")
+    return "\n".join(lines)
+
+
+def _group_lines(group: GroupStatus) -> list[str]:
+    master = "nobody known" if group.master is None else group.master
+    if group.master == group.source:
+        master = f"{group.source} (this node)"
+    return [
+        f"{group.name}: {group.role.upper()}  vhid {group.vhid} on {group.interface}  {', '.join(group.vips)}",
+        f"  since     {rfc3339(group.since)}  ({group.reason}: {group.detail})",
+        f"  master    {master}",
+        f"  own       {group.source}  advbase {group.advbase}  advskew {group.advskew}",
+        f"  changes   {group.transitions}",
+        f"  adverts   sent {group.adverts_sent}  received {group.adverts_received}  send errors {group.send_errors}",
+        f"  dropped   {_counts(group.drops) or 'none'}",
+    ]
+
+
+def _counts(drops: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in drops.items())

@@ -1,0 +1,410 @@
+"""The state machine: every rule of election, hand-over, lease and lateness, with ``now`` as a plain number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+
+from sidecar.protocol import events
+from sidecar.protocol.effects import Advertise, Announce, Bind, Effect, Finished, Release, Renew, RoleChanged
+from sidecar.protocol.machine import ANNOUNCE_COUNT, ANNOUNCE_SPACING, Group
+from sidecar.protocol.types import GroupConfig, IPAddress, Reason, Role, TieBreak
+
+OWN = IPv4Address("10.0.0.5")
+PEER = IPv4Address("10.0.0.9")
+BASE = GroupConfig(name="web", vhid=1, source=OWN)
+TICK = events.Tick()
+LEASED = events.LeaseAnswered(error=None)
+RELEASED = events.LeaseReleased()
+BOW_OUT = Advertise(advbase=255, advskew=255, demotion=0)
+
+
+def advert(*, advbase: int = 1, advskew: int = 0, demotion: int = 0, source: IPAddress = PEER) -> events.AdvertReceived:
+    return events.AdvertReceived(source=source, advbase=advbase, advskew=advskew, demotion=demotion)
+
+
+def started(config: GroupConfig = BASE, *, at: float = 0.0) -> Group:
+    group = Group(config)
+    group.handle(events.Start(link_up=True), at)
+    return group
+
+
+def master(config: GroupConfig = BASE, *, leased: bool = True) -> tuple[Group, float]:
+    """A group that took over and whose lease stands; returns it with the time of its last advert."""
+    group = started(config)
+    at = group.deadline()
+    assert at is not None
+    group.handle(TICK, at)
+    if leased:
+        group.handle(LEASED, at)
+    assert group.role is Role.MASTER
+    return group, at
+
+
+def changes(done: tuple[Effect, ...]) -> list[tuple[Role, Reason]]:
+    return [(effect.after, effect.reason) for effect in done if isinstance(effect, RoleChanged)]
+
+
+def kinds(done: tuple[Effect, ...]) -> list[type]:
+    return [type(effect) for effect in done]
+
+
+# Start ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_starts_as_backup_with_a_full_master_down_timer() -> None:
+    group = Group(replace(BASE, advskew=64))
+    assert group.role is Role.INIT
+    assert group.deadline() is None
+    done = group.handle(events.Start(link_up=True), 10.0)
+    assert changes(done) == [(Role.BACKUP, Reason.START)]
+    assert group.deadline() == 10.0 + 3.25
+
+
+def test_without_a_link_it_stays_init_until_the_link_comes() -> None:
+    group = Group(BASE)
+    assert group.handle(events.Start(link_up=False), 0.0) == ()
+    assert group.handle(advert(), 1.0) == ()
+    assert group.handle(TICK, 1.0) == ()
+    assert group.handle(events.LinkChanged(up=False), 1.0) == ()
+    assert changes(group.handle(events.LinkChanged(up=True), 2.0)) == [(Role.BACKUP, Reason.LINK_UP)]
+    assert group.deadline() == 5.0
+
+
+def test_a_standing_lease_is_resumed_as_master_at_once() -> None:
+    group = Group(BASE)
+    done = group.handle(events.Start(link_up=True, resume=True), 0.0)
+    assert kinds(done) == [Advertise, Bind, RoleChanged]
+    assert changes(done) == [(Role.MASTER, Reason.RESUMED)]
+
+
+# Takeover ------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_happens_before_the_timer() -> None:
+    group = started()
+    assert group.handle(TICK, 2.999) == ()
+    assert group.role is Role.BACKUP
+
+
+def test_takeover_advertises_then_binds_and_announces_only_after_the_bind() -> None:
+    group = started()
+    done = group.handle(TICK, 3.0)
+    assert kinds(done) == [Advertise, Bind, RoleChanged]
+    assert changes(done) == [(Role.MASTER, Reason.MASTER_DOWN)]
+    assert group.master == OWN
+    assert group.handle(LEASED, 3.01) == (Announce(),)
+    assert group.handle(LEASED, 4.0) == ()
+
+
+def test_the_reason_names_the_silent_master() -> None:
+    group = started()
+    group.handle(advert(), 1.0)
+    done = group.handle(TICK, 4.0)
+    assert [e.detail for e in done if isinstance(e, RoleChanged)] == ["no advert from 10.0.0.9 for 3.000 s"]
+
+
+def test_each_advert_restarts_the_timer_and_names_the_master() -> None:
+    group = started()
+    assert group.handle(advert(), 2.5) == ()
+    assert group.deadline() == 5.5
+    assert group.master == PEER
+
+
+def test_adverts_leave_every_interval_and_each_renews_the_lease() -> None:
+    group, at = master(replace(BASE, advskew=128))
+    while group.deadline() != at + 1.5:  # the announcements in between
+        group.handle(TICK, group.deadline() or 0.0)
+    done = group.handle(TICK, at + 1.5)
+    assert done == (Advertise(advbase=1, advskew=128, demotion=0), Renew())
+    assert group.handle(TICK, at + 1.6) == ()
+
+
+def test_announcements_are_repeated_at_their_spacing_and_end() -> None:
+    group, at = master(replace(BASE, advbase=200))  # adverts far away
+    seen = []
+    for _ in range(ANNOUNCE_COUNT - 1):
+        now = group.deadline()
+        assert now is not None
+        assert group.handle(TICK, now) == (Announce(),)
+        seen.append(now - at)
+    assert seen == pytest.approx([ANNOUNCE_SPACING * n for n in range(1, ANNOUNCE_COUNT)])
+    assert group.deadline() == at + 200
+
+
+@pytest.mark.parametrize(
+    ("config", "heard", "reason"),
+    [
+        (replace(BASE, preempt=True, advskew=10), advert(advskew=11), Reason.PREEMPT),
+        (BASE, advert(demotion=1), Reason.DEMOTED_MASTER),
+        (BASE, advert(advbase=4), Reason.SLOWER_MASTER),
+        (replace(BASE, advbase=0, advskew=9, preempt=True), advert(advbase=0, advskew=10), Reason.PREEMPT),
+        (replace(BASE, advbase=0, preempt=True), advert(advbase=0, advskew=2), Reason.PREEMPT),
+    ],
+)
+def test_a_backup_takes_over_at_once(config: GroupConfig, heard: events.AdvertReceived, reason: Reason) -> None:
+    group = started(config)
+    assert changes(group.handle(heard, 0.001)) == [(Role.MASTER, reason)]
+
+
+@pytest.mark.parametrize(
+    ("config", "heard"),
+    [
+        (replace(BASE, advskew=10), advert(advskew=11)),  # better, but preempt is off
+        (replace(BASE, preempt=True, advskew=10), advert(advskew=10)),  # equal is not better
+        (replace(BASE, preempt=True, advskew=10), advert(advskew=9)),
+        (BASE, advert(advbase=3)),  # as slow as our timer, not slower
+        (replace(BASE, advbase=0, advskew=1), advert(advbase=5)),  # OpenBSD: not where advbase is 0
+        (replace(BASE, advbase=0), advert(advbase=0)),  # 0/0 is 1/256 s on both sides
+        (replace(BASE, advbase=0), advert(advbase=0, advskew=1)),
+    ],
+)
+def test_a_backup_stays_backup(config: GroupConfig, heard: events.AdvertReceived) -> None:
+    group = started(config)
+    assert group.handle(heard, 0.001) == ()
+    assert group.role is Role.BACKUP
+
+
+def test_preemption_respects_that_the_own_node_is_more_demoted() -> None:
+    group = started(replace(BASE, preempt=True))
+    group.demotion = 1
+    assert group.handle(advert(advskew=100), 0.5) == ()
+
+
+# Bow-out -------------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_bow_out_backups_stand_up_in_the_order_of_their_skew() -> None:
+    first, second = started(), started(replace(BASE, advskew=100))
+    goodbye = advert(advbase=255, advskew=255)
+    for group in (first, second):
+        assert group.handle(goodbye, 1.0) == ()
+    assert first.deadline() == 1.0
+    assert second.deadline() == pytest.approx(1.0 + 100 / 4096)
+    assert changes(first.handle(TICK, 1.0)) == [(Role.MASTER, Reason.BOW_OUT)]
+    assert second.handle(advert(), 1.001) == ()
+    assert second.deadline() == pytest.approx(1.001 + 3 + 100 / 256)
+
+
+def test_a_bow_out_never_makes_a_backup_wait_longer() -> None:
+    group = started(replace(BASE, advskew=254))
+    group.handle(advert(advbase=255, advskew=255), 3.98)
+    assert group.deadline() == pytest.approx(3 + 254 / 256)
+
+
+def test_a_master_ignores_the_bow_out_of_another() -> None:
+    group, at = master()
+    assert group.handle(advert(advbase=255, advskew=255), at + 0.1) == ()
+
+
+def test_a_planned_stop_releases_first_and_says_goodbye_only_then() -> None:
+    group, at = master()
+    done = group.handle(events.Stop(), at + 0.5)
+    assert kinds(done) == [Release, RoleChanged]
+    assert changes(done) == [(Role.INIT, Reason.STOP)]
+    assert group.handle(advert(), at + 0.5) == ()
+    assert group.handle(TICK, at + 0.5) == ()
+    assert group.handle(RELEASED, at + 0.5) == (BOW_OUT, Finished())
+    assert group.handle(RELEASED, at + 0.5) == ()
+    assert group.deadline() is None
+
+
+def test_a_stop_waits_for_the_last_of_several_releases() -> None:
+    group, at = master()
+    group.handle(advert(advskew=0, source=IPv4Address("10.0.0.1")), at + 0.1)  # yields
+    assert group.role is Role.BACKUP
+    group.handle(advert(demotion=9), at + 0.2)  # and takes over again before the release was answered
+    group.handle(events.Stop(), at + 0.3)
+    assert group.handle(RELEASED, at + 0.3) == ()
+    assert group.handle(RELEASED, at + 0.3) == (BOW_OUT, Finished())
+
+
+def test_a_backup_stops_without_a_word() -> None:
+    group = started()
+    done = group.handle(events.Stop(), 0.1)
+    assert kinds(done) == [RoleChanged, Finished]
+
+
+def test_an_idle_group_stops_without_a_word() -> None:
+    group = Group(BASE)
+    assert group.handle(events.Stop(), 0.1) == (Finished(),)
+
+
+# Rivals --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        advert(advskew=9),
+        advert(advskew=200, demotion=-1),  # less demoted counts more than the skew
+        advert(advskew=10, source=IPv4Address("10.0.0.4")),  # equal: the lower address stays
+    ],
+)
+def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.AdvertReceived) -> None:
+    group, at = master(replace(BASE, advskew=10))
+    done = group.handle(heard, at + 0.2)
+    assert kinds(done) == [Release, RoleChanged]
+    assert changes(done) == [(Role.BACKUP, Reason.BETTER_MASTER)]
+    assert group.deadline() == pytest.approx(at + 0.2 + group.master_down)
+    assert group.master == heard.source
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [advert(advskew=11), advert(advskew=10), advert(advskew=9, demotion=1), advert(advbase=2)],
+)
+def test_a_master_answers_a_rival_that_it_outranks_at_once_but_no_storm(heard: events.AdvertReceived) -> None:
+    group, at = master(replace(BASE, advskew=10))
+    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Announce]
+    assert group.handle(heard, at + 0.3) == ()
+    assert group.role is Role.MASTER
+
+
+def test_a_rival_is_not_answered_with_an_announcement_before_the_lease_stands() -> None:
+    group, at = master(leased=False)
+    assert kinds(group.handle(advert(advskew=11), at + 0.001)) == [Advertise]
+    assert group.handle(LEASED, at + 0.002) == (Announce(),)
+
+
+def test_after_a_rival_the_announcement_is_repeated_once_he_let_go() -> None:
+    group, at = master(replace(BASE, advbase=200))
+    for _ in range(ANNOUNCE_COUNT - 1):
+        group.handle(TICK, group.deadline() or 0.0)
+    group.handle(advert(advbase=201), at + 100)
+    assert group.deadline() == pytest.approx(at + 100 + ANNOUNCE_SPACING)
+
+
+@pytest.mark.parametrize(
+    ("rule", "own", "peer", "yields"),
+    [
+        (TieBreak.LOWER_ADDRESS, "10.0.1.1", "10.0.0.2", True),
+        (TieBreak.LOWER_ADDRESS, "10.0.0.2", "10.0.1.1", False),
+        (TieBreak.LOWER_ADDRESS, "9.255.255.255", "10.0.0.0", False),
+        # ucarp on little-endian machines: the last octet counts most
+        (TieBreak.UCARP, "10.77.1.5", "10.77.2.3", True),
+        (TieBreak.UCARP, "10.77.2.3", "10.77.1.5", False),
+        (TieBreak.UCARP, "10.0.1.1", "10.0.0.2", False),
+        (TieBreak.UCARP, "fd00::2", "fd00::1", True),
+        (TieBreak.UCARP, "fd00::1", "fd00::2", False),
+        (TieBreak.LOWER_ADDRESS, "fd00::1:0", "fd00::2", True),
+    ],
+)
+def test_the_tie_break_compares_source_addresses(rule: TieBreak, own: str, peer: str, yields: bool) -> None:
+    group, at = master(replace(BASE, source=ip_address(own), tie_break=rule))
+    group.handle(advert(source=ip_address(peer)), at + 0.1)
+    assert (group.role is Role.BACKUP) is yields
+
+
+@pytest.mark.parametrize("rule", TieBreak)
+@pytest.mark.parametrize("pair", [("10.0.1.1", "10.0.0.2"), ("192.168.0.9", "192.168.0.10"), ("fd00::1", "fd00::2")])
+def test_of_two_equal_masters_exactly_one_yields(rule: TieBreak, pair: tuple[str, str]) -> None:
+    first, second = (ip_address(text) for text in pair)
+    roles = []
+    for own, peer in ((first, second), (second, first)):
+        group, at = master(replace(BASE, source=own, tie_break=rule))
+        group.handle(advert(source=peer), at + 0.1)
+        roles.append(group.role)
+    assert sorted(roles) == [Role.BACKUP, Role.MASTER]
+
+
+def test_ipv6_sources_are_compared_as_numbers() -> None:
+    group, at = master(replace(BASE, source=IPv6Address("fd00::5")))
+    group.handle(advert(source=IPv6Address("fd00::4")), at + 0.1)
+    assert group.role is Role.BACKUP
+
+
+# Link ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_master_without_a_link_releases_and_begins_anew_when_it_returns() -> None:
+    group, at = master()
+    done = group.handle(events.LinkChanged(up=False), at + 0.5)
+    assert kinds(done) == [Release, RoleChanged]
+    assert changes(done) == [(Role.INIT, Reason.LINK_DOWN)]
+    assert group.master is None
+    assert group.handle(RELEASED, at + 0.5) == ()
+    assert changes(group.handle(events.LinkChanged(up=True), at + 9)) == [(Role.BACKUP, Reason.LINK_UP)]
+    assert group.handle(events.LinkChanged(up=True), at + 9) == ()
+
+
+def test_a_backup_without_a_link_forgets_the_master() -> None:
+    group = started()
+    group.handle(advert(), 1.0)
+    done = group.handle(events.LinkChanged(up=False), 1.5)
+    assert kinds(done) == [RoleChanged]
+    assert (group.role, group.master) == (Role.INIT, None)
+
+
+# The lease -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_that_the_kernel_refuses_ends_the_mastership_and_says_so() -> None:
+    group, at = master(leased=False)
+    done = group.handle(events.LeaseAnswered(error="no such device"), at)
+    assert kinds(done) == [Release, RoleChanged, Advertise]
+    assert changes(done) == [(Role.BACKUP, Reason.BIND_FAILED)]
+    assert done[-1] == BOW_OUT
+    assert group.deadline() == at + 3
+
+
+def test_the_answer_to_a_lease_given_up_since_changes_nothing() -> None:
+    group, at = master(leased=False)
+    group.handle(events.LinkChanged(up=False), at)
+    assert group.handle(LEASED, at) == ()
+    group.handle(events.LinkChanged(up=True), at)
+    group.handle(advert(demotion=1), at)
+    assert group.role is Role.MASTER
+    assert group.handle(LEASED, at) == ()  # still the first one's
+    group.handle(RELEASED, at)
+    assert group.handle(LEASED, at) == (Announce(),)
+
+
+# Lateness ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", [TICK, advert(advskew=200), LEASED])
+def test_a_master_that_slept_as_long_as_its_peers_wait_deposes_itself(event: events.Event) -> None:
+    group, at = master(replace(BASE, advskew=50))
+    done = group.handle(event, at + 3.0)
+    assert changes(done) == [(Role.BACKUP, Reason.WOKE_LATE)]
+    assert kinds(done)[0] is Release
+    assert group.deadline() == pytest.approx(at + 3.0 + 3 + 50 / 256)
+
+
+def test_a_master_a_little_late_stays() -> None:
+    group, at = master()
+    assert Advertise in kinds(group.handle(TICK, at + 2.9))
+
+
+def test_a_dead_ratio_of_one_does_not_depose_a_master_on_time() -> None:
+    group, at = master(replace(BASE, dead_ratio=1, advskew=128))
+    now = at
+    for _ in range(5):
+        deadline = group.deadline()
+        assert deadline is not None
+        now = deadline + 0.01
+        group.handle(TICK, now)
+    assert group.role is Role.MASTER
+
+
+def test_sub_second_masters_depose_themselves_by_their_own_skew() -> None:
+    group, at = master(replace(BASE, advbase=0, advskew=4))
+    assert changes(group.handle(TICK, at + 12 / 256 + 0.001)) == [(Role.BACKUP, Reason.WOKE_LATE)]
+
+
+def test_a_backup_that_wakes_late_gives_the_master_one_more_interval_but_only_one() -> None:
+    group = started()
+    assert group.handle(TICK, 3.6) == ()
+    assert group.deadline() == pytest.approx(4.6)
+    assert changes(group.handle(TICK, 5.5)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+
+
+def test_a_backup_that_wakes_late_and_hears_the_master_stays() -> None:
+    group = started()
+    group.handle(TICK, 3.6)
+    group.handle(advert(), 3.6)
+    assert group.deadline() == pytest.approx(6.6)
+    assert group.handle(TICK, 7.2) == ()  # a new deadline, a new grace

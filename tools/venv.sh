@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Make the virtual environment and install the project into it, editable, with its development tools.
+set -euo pipefail
+python=$1 venv=$2
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "carp-sidecar needs Python 3.11 or later; '$python' is not: make PYTHON=/path/to/python3.11 ..." >&2
+    exit 1
+fi
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    # Debian keeps ensurepip in a package of its own.
+    package=python3-venv
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "'$python' has no venv module: install $package" >&2
+        exit 1
+    fi
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
+fi
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+echo "installing the project and its tools into $venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'
