@@ -66,8 +66,8 @@ class _Interface:
 
     link_type: int
     snaplen: int
-    resolution: int = 10**6
-    offset: int = 0
+    resolution: int
+    offset: int
 
 
 def frames(stream: BinaryIO) -> Iterator[Frame]:

@@ -1,4 +1,5 @@
 from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_every_link_type_carries_ipv4_and_ipv6(link: str) -> None:
 def test_link_types_of_one_ip_version() -> None:
     assert envelope(228, ipv4(ADVERT)) == SOUND
     assert envelope(229, ipv6(ADVERT)) == SOUND6
+
+
+@pytest.mark.parametrize("family", [10, 24, 28, 30])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_every_system_has_its_own_number_for_ipv6(family: int, order: Literal["little", "big"]) -> None:
+    assert envelope(0, family.to_bytes(4, order) + ipv6(ADVERT)) == SOUND6
 
 
 def test_every_link_type_that_is_listed_is_tested() -> None:
@@ -126,6 +133,14 @@ def test_padding_is_no_part_of_the_packet() -> None:
     assert of(ipv6(ADVERT) + b"padding") == SOUND6
 
 
+def test_a_payload_of_more_than_255_bytes_is_all_there() -> None:
+    long = ADVERT + bytes(600)
+    for packet in (ipv4(long), ipv6(long)):
+        found = of(packet)
+        assert found is not None
+        assert (found.payload, found.fault) == (long, None)
+
+
 def test_ipv4_options_are_skipped() -> None:
     assert of(ipv4(ADVERT, options=b"\x94\x04\0\0")) == SOUND
 
@@ -154,14 +169,16 @@ def test_the_ip_version_must_be_what_the_frame_says() -> None:
     assert found.fault is DropReason.BAD_IP_HEADER
 
 
-@pytest.mark.parametrize(("flags", "payload"), [(0x2000, ADVERT), (0x2001, b""), (0x0001, b""), (0x1FFF, b"")])
+@pytest.mark.parametrize(
+    ("flags", "payload"), [(0x2000, ADVERT), (0x2001, b""), (0x0001, b""), (0x0100, b""), (0x1FFF, b"")]
+)
 def test_an_ipv4_fragment_shows_a_header_only_if_it_is_the_first(flags: int, payload: bytes) -> None:
     assert of(ipv4(ADVERT, fragment=flags)) == Envelope(
         source=SOURCE, destination=DESTINATION, payload=payload, fault=DropReason.FRAGMENT
     )
 
 
-@pytest.mark.parametrize(("flags", "payload"), [(1, ADVERT), (8, b""), (9, b""), (0xFFF8, b"")])
+@pytest.mark.parametrize(("flags", "payload"), [(1, ADVERT), (8, b""), (9, b""), (0x0100, b""), (0xFFF8, b"")])
 def test_an_ipv6_fragment_shows_a_header_only_if_it_is_the_first(flags: int, payload: bytes) -> None:
     assert of(fragment(flags)) == Envelope(
         source=SOURCE6, destination=GROUP6, payload=payload, fault=DropReason.FRAGMENT
@@ -188,7 +205,8 @@ def test_an_extension_header_that_is_cut_may_hide_carp() -> None:
 
 def test_extension_headers_before_something_else_are_nothing() -> None:
     assert of(ipv6(bytes((58, 0)) + bytes(6) + ADVERT, next_header=HOP_BY_HOP)) is None
-    later = bytes((OPTIONS, 0, 0, 8)) + bytes(4) + ADVERT  # a later fragment's bytes are no options
+    looks_like_carp = bytes((CARP, 0)) + bytes(6) + ADVERT
+    later = bytes((OPTIONS, 0, 0, 8)) + bytes(4) + looks_like_carp  # a later fragment's bytes are no options
     assert of(ipv6(later, next_header=FRAGMENT)) is None
 
 
@@ -202,6 +220,15 @@ def test_parse_ipv6() -> None:
     assert parse_ipv6(ipv6(ADVERT, hop_limit=9) + b"padding") == Datagram6(
         source=SOURCE6, destination=IPv6Address("ff02::12"), hop_limit=9, payload=ADVERT
     )
+
+
+def test_parse_ipv6_of_an_empty_payload() -> None:
+    assert parse_ipv6(ipv6(b"")).payload == b""
+
+
+def test_parse_ipv6_says_what_is_wrong() -> None:
+    with pytest.raises(PacketError, match="IP version 4 where it should be 6"):
+        parse_ipv6(edit(ipv6(ADVERT), 0, 0x45))
 
 
 @pytest.mark.parametrize("length", range(76))
