@@ -124,9 +124,9 @@ class _Running:
 class ControlPlane:
     """A context manager; ``start`` and ``stop`` do the same. ``admin`` makes calls with all rights.
 
-    ``address`` is where the API server listens. A client that reaches it in another way, through a forwarder in a network
-    namespace say, verifies it by the kubeconfig's ``tls-server-name``. Start it from a thread that lasts as long as it
-    is wanted: the programs die with that thread. After SIGKILL of this process the directory in /tmp stays behind.
+    ``address`` is where the API server listens. A client that reaches it in another way, through a forwarder in a
+    network namespace say, verifies it by the kubeconfig's ``tls-server-name``. Start it from a thread that lasts as
+    long as it is wanted: the programs die with that thread. A SIGKILL of this process leaves the directory in /tmp.
     """
 
     def __init__(self, assets: Assets, *, controller_manager: bool = False, address: str = "127.0.0.1") -> None:
