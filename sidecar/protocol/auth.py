@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
+from typing import assert_never
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.hashes import SHA1
@@ -78,6 +79,8 @@ def _prepare(key: bytes, vhid: int, addresses: Iterable[IPAddress]) -> HMAC:
                 v4.add(address.packed)
             case IPv6Address():
                 v6.add(_without_scope(address))
+            case _:
+                assert_never(address)
     state = HMAC(key, SHA1())  # noqa: S303 - the protocol's own algorithm
     state.update(bytes((2, 1, vhid)))
     for packed in sorted(v4 - _NEVER_HASHED) + sorted(v6 - _NEVER_HASHED):

@@ -13,7 +13,6 @@ from ipaddress import IPv4Address
 from sidecar.protocol.types import HOP_LIMIT, IPPROTO_CARP, DropReason
 
 HEADER_LENGTH = 36
-MAC_LENGTH = 20
 VERSION = 2
 TYPE_ADVERTISEMENT = 1
 AUTH_LENGTH = 7
