@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,8 @@ def _become_parent(loaded: Loaded) -> NoReturn:
     from sidecar.config.settings import environment_for_children  # noqa: PLC0415 - only start-up needs pydantic
     from sidecar.ipc.plan import encode_plan  # noqa: PLC0415 - as above
 
+    # As PID 1 a SIGTERM that comes before its handler would be lost: it waits until the parent is ready for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     fd = os.memfd_create("plan", 0)
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(encode_plan(loaded.plan))

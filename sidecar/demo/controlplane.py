@@ -52,7 +52,7 @@ def find_assets(environ: Mapping[str, str] = os.environ) -> Assets | None:
     """Return the programs, or None where one of the first two is missing.
 
     Looks into ``KUBEBUILDER_ASSETS``, then into the folder of the newest version that build.sh left in its cache
-    (``CARP_CACHE``, else ``carp-sidecar`` in ``XDG_CACHE_HOME`` or ``~/.cache``); etcd may also be on the ``PATH``.
+    (``carp-sidecar`` in ``XDG_CACHE_HOME`` or ``~/.cache``); etcd may also be on the ``PATH``.
     """
     given = environ.get("KUBEBUILDER_ASSETS")
     folders = [Path(given).absolute()] if given else []
@@ -67,8 +67,6 @@ def find_assets(environ: Mapping[str, str] = os.environ) -> Assets | None:
 
 
 def _cache(environ: Mapping[str, str]) -> Path:
-    if cache := environ.get("CARP_CACHE"):
-        return Path(cache)
     base = environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path(environ.get("HOME", "/")) / ".cache") / "carp-sidecar"
 

