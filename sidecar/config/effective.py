@@ -1,0 +1,76 @@
+"""What ``carp-sidecar check`` shows: the settings in force, secrets masked. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from sidecar.config.settings import Loaded
+from sidecar.ipc.plan import GroupPlan
+from sidecar.protocol import timing
+
+MASK = "********"
+
+
+def effective_dict(loaded: Loaded) -> dict[str, Any]:
+    """Return the settings in force, fit for JSON; times in seconds, passwords as asterisks."""
+    plan = loaded.plan
+    shown: dict[str, Any] = {
+        "config_file": loaded.config_file,
+        "node_name": plan.node_name,
+        "runtime_dir": plan.runtime_dir,
+        "log_level": plan.log_level,
+        "log_format": plan.log_format,
+        "kubernetes": "off",
+    }
+    if plan.kubernetes is not None:
+        shown |= {
+            "kubernetes": "on",
+            "role_label": plan.kubernetes.role_label,
+            "pod_name": plan.kubernetes.pod_name,
+            "pod_namespace": plan.kubernetes.pod_namespace,
+            "kubeconfig": plan.kubernetes.kubeconfig or None,
+        }
+    shown["groups"] = [_group(group, loaded.password_files.get(group.name)) for group in plan.groups]
+    return shown
+
+
+def effective(loaded: Loaded) -> str:
+    """Return the settings in force as YAML, with a comment on where each group's timing leads."""
+    shown = effective_dict(loaded)
+    groups = shown.pop("groups")
+    text = _dump(shown) + "groups:\n"
+    for group in groups:
+        interval, down = group.pop("interval_seconds"), group.pop("master_down_seconds")
+        lines = _dump(group).splitlines()
+        text += "- " + "\n  ".join(lines) + "\n"
+        text += f"  # an advert every {interval:.3f} s; a backup takes over {down:.3f} s after the last one\n"
+    return text
+
+
+def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
+    timers = {"advbase": group.advbase, "advskew": group.advskew}
+    shown: dict[str, Any] = {
+        "name": group.name,
+        "interface": group.interface,
+        "vhid": group.vhid,
+        "vips": list(group.vips),
+        "password": MASK,
+    }
+    if password_file is not None:
+        shown["password_file"] = password_file
+    return shown | {
+        **timers,
+        "dead_ratio": group.dead_ratio,
+        "preempt": group.preempt,
+        "source_address": group.source,
+        "multicast_group": group.multicast_group,
+        "replay": "compat",
+        "interval_seconds": timing.interval(**timers),
+        "master_down_seconds": timing.master_down(**timers, dead_ratio=group.dead_ratio),
+    }
+
+
+def _dump(data: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1000))

@@ -1,0 +1,237 @@
+"""Every setting of this version: name, type, default, meaning and remedy. Pure: no I/O.
+
+A setting's environment name is ``CARP_`` and the upper-case field, but for the names of the downward API and kubectl;
+in the file the field itself is the key. The settings' reference is generated from the descriptions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from sidecar.config import values
+from sidecar.config.values import IPInterface
+
+ENV_PREFIX = "CARP_"
+DEFAULT_CONFIG_FILE = "/etc/carp-sidecar/config.yaml"
+DEFAULT_GROUP = "default"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. ``lines`` has one line per mistake: setting, fault, remedy, and never a secret."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One network interface of this node with its permanent addresses, the primary one first; no leased VIPs."""
+
+    name: str
+    addresses: tuple[IPInterface, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What to do about a wrong value of the field that this is an annotation of."""
+
+    text: str
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _vip(value: object) -> object:
+    if not isinstance(value, str):
+        raise values.FaultError("holds something else than text")
+    return values.vip(value.strip())
+
+
+def _some_and_distinct(vips: tuple[IPInterface, ...]) -> tuple[IPInterface, ...]:
+    if not vips:
+        raise values.FaultError("has no address in it")
+    if len(vips) > values.VIPS_AT_MOST:
+        raise values.FaultError(f"has {len(vips)} addresses", f"use at most {values.VIPS_AT_MOST} in one group")
+    seen = set()
+    for vip in vips:
+        if vip.ip in seen:
+            raise values.FaultError(f"{vip.ip} is there twice", "name each address once")
+        seen.add(vip.ip)
+    return vips
+
+
+def _secret(password: SecretStr) -> SecretStr:
+    values.password(password.get_secret_value().encode())
+    return password
+
+
+WholeNumber = Annotated[int, BeforeValidator(values.whole_number)]
+Word = Annotated[str, AfterValidator(values.one_word)]
+FilePath = Annotated[str, AfterValidator(values.path)]
+Lower = BeforeValidator(str.lower)
+Vips = Annotated[
+    tuple[Annotated[IPInterface, BeforeValidator(_vip)], ...],
+    BeforeValidator(_split),
+    AfterValidator(_some_and_distinct),
+]
+ReplayMode = Annotated[Literal["compat"], BeforeValidator(values.replay), Lower]
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        loc_by_alias=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class GroupKeys(_Keys):
+    """The settings of one group: one vhid on one interface."""
+
+    interface: Annotated[Word | None, Remedy("use the name of a network interface of this node")] = None
+    """Network interface that carries the adverts and the VIPs. Default: the one whose subnet holds the first VIP."""
+
+    vhid: Annotated[
+        Annotated[WholeNumber, Field(ge=1, le=255)] | None,
+        Remedy("use a whole number from 1 to 255, the same on every node of the group"),
+    ] = None
+    """Virtual host id, 1 to 255: what tells this group from others on the same LAN. Required."""
+
+    vips: Annotated[
+        Vips | None,
+        Remedy("use address[/prefix], IPv4 or IPv6, several with commas between them, such as 10.0.0.200"),
+    ] = None
+    """Virtual addresses of the group, the same on every node: `address[/prefix]`, IPv4 and IPv6. Without a prefix the
+    address is bound as a single host (/32, /128) and is never used as a source address. Required."""
+
+    password_file: Annotated[
+        FilePath | None, Remedy("use the path of a file that holds the group's password, 1 to 20 bytes")
+    ] = None
+    """File that holds the password which all nodes of the group share; one newline at its end is not part of it.
+    This or the password itself is required."""
+
+    password: Annotated[
+        Annotated[SecretStr, AfterValidator(_secret)] | None,
+        Remedy("use 1 to 20 bytes of UTF-8 (19 to interoperate with ucarp and the BSDs), the same on every node"),
+    ] = None
+    """Shared password, 1 to 20 bytes of UTF-8; ucarp and the BSDs' ifconfig take at most 19. Prefer the file."""
+
+    advbase: Annotated[WholeNumber, Field(ge=0, le=254), Remedy("use whole seconds from 0 to 254")] = 1
+    """Seconds between two adverts, 0 to 254; advskew/256 s are added. With 0 and advskew 0 it is 1/256 s."""
+
+    advskew: Annotated[
+        WholeNumber,
+        Field(ge=0, le=254),
+        Remedy("use a whole number of 1/256 s from 0 to 254; the node with the lowest is the preferred master"),
+    ] = 0
+    """Added to the interval in 1/256 s, 0 to 254. The node with the lowest is the preferred master."""
+
+    dead_ratio: Annotated[
+        WholeNumber, Field(ge=1, le=255), Remedy("use a whole number of intervals from 1 to 255, usually 3")
+    ] = 3
+    """Missed intervals after which a backup takes the master for dead, 1 to 255."""
+
+    preempt: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether this node takes over from a live master that advertises less often than this node would."""
+
+    source_address: Annotated[
+        Annotated[IPv4Address, BeforeValidator(values.source_address)] | None,
+        Remedy("use an IPv4 address of the group's interface, or leave it unset"),
+    ] = None
+    """IPv4 address that adverts come from. Default: the interface's primary address."""
+
+    multicast_group: Annotated[
+        Annotated[IPv4Address, BeforeValidator(values.multicast_group)],
+        Remedy("use an IPv4 multicast address, the same on every node; 224.0.0.18 is CARP's own"),
+    ] = IPv4Address("224.0.0.18")
+    """IPv4 multicast address that adverts go to."""
+
+    replay: Annotated[ReplayMode, Remedy("leave it unset or set compat")] = "compat"
+    """Replay protection. `compat` refuses our own echoes only and interoperates with ucarp and the BSDs."""
+
+
+class GlobalKeys(_Keys):
+    """The settings of the whole sidecar."""
+
+    kubernetes: Annotated[Literal["auto", "on", "off"], Lower, Remedy("use auto, on or off")] = "auto"
+    """Whether the roles are mirrored into Kubernetes. `auto`: inside a pod, or where KUBECONFIG is set."""
+
+    role_label: Annotated[
+        Annotated[str, AfterValidator(values.role_label)],
+        Remedy("use a label key: at most 63 letters, digits, -, _ and ., after an optional dns.prefix/"),
+    ] = "carp-role"
+    """Pod label that carries the role; with several groups, each has this label with -<group> after it."""
+
+    runtime_dir: Annotated[
+        Annotated[str, AfterValidator(values.socket_directory)],
+        Remedy("use an absolute path of at most 90 bytes, since a Unix socket in it has to fit"),
+    ] = "/run/carp-sidecar"
+    """Directory of the control socket."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Lower, Remedy("use debug, info, warning or error")
+    ] = "info"
+    """Lowest level that is logged."""
+
+    log_format: Annotated[Literal["json", "text"], Lower, Remedy("use json or text")] = "json"
+    """`json` for one object per line, `text` for people."""
+
+
+class IdentityKeys(_Keys):
+    """What differs from node to node and pod to pod: from the environment only."""
+
+    config_file: Annotated[FilePath, Remedy("use the path of a YAML file, or unset it")] = DEFAULT_CONFIG_FILE
+    """Settings file (YAML). A missing file is an error only where it was named."""
+
+    pod_name: Annotated[
+        Annotated[str, AfterValidator(values.dns_subdomain)] | None,
+        Field(validation_alias="POD_NAME"),
+        Remedy("set it with valueFrom.fieldRef.fieldPath: metadata.name"),
+    ] = None
+    """Name of this pod, by the downward API (metadata.name). Required where the mirror is on."""
+
+    pod_namespace: Annotated[
+        Annotated[str, AfterValidator(values.dns_label)] | None,
+        Field(validation_alias="POD_NAMESPACE"),
+        Remedy("set it with valueFrom.fieldRef.fieldPath: metadata.namespace"),
+    ] = None
+    """Namespace of this pod, by the downward API (metadata.namespace). Required where the mirror is on."""
+
+    node_name: Annotated[
+        Word | None,
+        Field(validation_alias="NODE_NAME"),
+        Remedy("set it with valueFrom.fieldRef.fieldPath: spec.nodeName"),
+    ] = None
+    """Name of this node, by the downward API (spec.nodeName): the key under `nodes:`. Default: the host name."""
+
+    kubeconfig: Annotated[
+        FilePath | None, Field(validation_alias="KUBECONFIG"), Remedy("use the path of a kubeconfig file, or unset it")
+    ] = None
+    """Kubeconfig file to reach the API server with, instead of the pod's service account."""
+
+
+class Settings(IdentityKeys, GlobalKeys, GroupKeys):
+    """Everything that the environment can set."""
+
+
+def env_name(field: str) -> str:
+    """Return the environment variable of a field of Settings."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else ENV_PREFIX + field.upper()
+
+
+def remedy(field: str) -> str:
+    """Return what to do about a wrong value of a field of Settings."""
+    return next(extra.text for extra in Settings.model_fields[field].metadata if isinstance(extra, Remedy))

@@ -1,0 +1,235 @@
+"""One node's groups: the layers laid over one another, then interface, source and addresses found on this node. Pure.
+
+From weakest to strongest: the model's defaults, the file's top level, the group's entry, the node's overrides, the
+node's overrides for that group, the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+
+from sidecar.config.file import File
+from sidecar.config.layers import Labels, Layer, Problems, Setting, State, overlay, values_of
+from sidecar.config.model import DEFAULT_GROUP, GroupKeys, Interface, env_name, remedy
+from sidecar.config.values import PASSWORD_BYTES_ELSEWHERE, IPInterface, edge_of_subnet
+from sidecar.ipc.plan import GroupPlan
+from sidecar.protocol.auth import key_from_password
+
+_INTERFACES_LISTED = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One group's settings after all layers: the values with their defaults, and where each came from."""
+
+    name: str
+    keys: GroupKeys
+    given: Mapping[str, Setting]
+    labels: Labels
+
+    def label(self, key: str) -> str:
+        """Return the name of a setting for a message: where it was given, or where it should be."""
+        return self.given[key].label if key in self.given else self.labels(key)
+
+    def state(self, key: str) -> State | None:
+        """Return what the layers say of the setting; None if they don't name it."""
+        return self.given[key].state if key in self.given else None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A group on this node. None stands for what could not be found, which was reported."""
+
+    group: Group
+    interface: Interface | None
+    source: IPv4Address | None
+
+
+def groups(file: File, environment: Layer, problems: Problems) -> tuple[Group, ...]:
+    """Lay the environment over the file, for each group of this node."""
+    top, over = _group_keys(file.top), _group_keys(environment)
+    if file.entries is None:
+        layer = overlay([top, file.node, file.node_groups.get(DEFAULT_GROUP, {}), over])
+        return (_group(DEFAULT_GROUP, layer, env_name),)
+    if len(file.entries) > 1:
+        over = _without_one_for_all(over, file, problems)
+    return tuple(
+        _group(
+            entry.name,
+            overlay([top, entry.layer, file.node, file.node_groups.get(entry.name, {}), over]),
+            entry.labels,
+        )
+        for entry in file.entries
+    )
+
+
+def _group_keys(layer: Layer) -> Layer:
+    return {name: setting for name, setting in layer.items() if name in GroupKeys.model_fields}
+
+
+def _group(name: str, layer: Layer, labels: Labels) -> Group:
+    return Group(name=name, keys=GroupKeys.model_construct(None, **values_of(layer)), given=layer, labels=labels)
+
+
+def _without_one_for_all(over: Layer, file: File, problems: Problems) -> Layer:
+    for key in ("vhid", "vips"):
+        if key in over and over[key].state is not State.EMPTY:
+            problems.add(
+                over[key].label,
+                f"would give all {len(file.entries or ())} groups of {file.path} the same {key}",
+                f"unset it and set {key} in each entry of groups:",
+            )
+    return {name: setting for name, setting in over.items() if name not in ("vhid", "vips")}
+
+
+def require(group: Group, keys: Iterable[str], problems: Problems) -> None:
+    """Report each of ``keys`` that nobody gave."""
+    for key in keys:
+        match group.state(key):
+            case None:
+                problems.add(group.label(key), "not set", remedy(key))
+            case State.EMPTY:
+                problems.add(group.label(key), "is empty", remedy(key))
+            case State.GIVEN | State.WRONG:
+                pass
+
+
+def place(group: Group, interfaces: Sequence[Interface], problems: Problems) -> Placed:
+    """Find the group's interface and source address on a node with ``interfaces``. Mistakes go to ``problems``."""
+    require(group, ("vhid", "vips"), problems)
+    interface = _interface(group, interfaces, problems)
+    source = _source(group, interface, problems)
+    for vip in group.keys.vips or ():
+        _refuse_own(Placed(group, interface, source), vip, interfaces, problems)
+    return Placed(group, interface, source)
+
+
+def refuse_clashes(placed: Iterable[Placed], problems: Problems) -> None:
+    """Report groups that would be one on the wire, and addresses that two groups claim."""
+    vhids: dict[object, str] = {}
+    vips: dict[object, str] = {}
+    for each in placed:
+        group, keys = each.group, each.group.keys
+        nic = each.interface.name if each.interface else None
+        if nic is not None and keys.vhid is not None:
+            other = vhids.setdefault((nic, keys.multicast_group, keys.vhid), group.name)
+            if other != group.name:
+                fault = f"{keys.vhid} on {nic} belongs to group {other!r} already"
+                problems.add(group.label("vhid"), fault, "give each group of an interface its own vhid")
+        for vip in keys.vips or ():
+            other = vips.setdefault((vip.ip, nic if vip.ip.is_link_local else None), group.name)
+            if other != group.name:
+                fault = f"{vip.ip} belongs to group {other!r} already"
+                problems.add(group.label("vips"), fault, "name each address in one group only")
+
+
+def plan_of(placed: Placed, password: bytes | None) -> GroupPlan | None:
+    """Return what the processes need, or None where something is missing, which was reported."""
+    keys, interface, source = placed.group.keys, placed.interface, placed.source
+    if keys.vhid is None or not keys.vips or password is None or interface is None or source is None:
+        return None
+    return GroupPlan(
+        name=placed.group.name,
+        interface=interface.name,
+        vhid=keys.vhid,
+        vips=tuple(str(vip) for vip in keys.vips),
+        source=str(source),
+        key=key_from_password(password),
+        advbase=keys.advbase,
+        advskew=keys.advskew,
+        dead_ratio=keys.dead_ratio,
+        preempt=keys.preempt,
+        multicast_group=str(keys.multicast_group),
+    )
+
+
+def _interface(group: Group, interfaces: Sequence[Interface], problems: Problems) -> Interface | None:
+    keys, label = group.keys, group.label("interface")
+    if group.state("interface") is State.WRONG:
+        return None
+    if keys.interface is not None:
+        found = [interface for interface in interfaces if interface.name == keys.interface]
+        if not found:
+            problems.add(
+                label, f"{keys.interface!r} is no interface of this node", f"use one of: {_listed(interfaces)}"
+            )
+        return found[0] if found else None
+    if not keys.vips:
+        return None  # reported already
+    first = keys.vips[0].ip
+    holding = [each for each in interfaces if any(first in address.network for address in each.addresses)]
+    if len(holding) == 1:
+        return holding[0]
+    if holding:
+        problems.add(
+            label, f"not set, and {first} is in the subnet of several interfaces", f"use one of: {_listed(holding)}"
+        )
+    else:
+        problems.add(label, f"not set, and {first} is in no interface's subnet", f"use one of: {_listed(interfaces)}")
+    return None
+
+
+def _listed(interfaces: Sequence[Interface]) -> str:
+    useful = [each for each in interfaces if each.name != "lo"]
+    names = [
+        f"{each.name} ({', '.join(map(str, each.addresses)) or 'no address'})" for each in useful[:_INTERFACES_LISTED]
+    ]
+    more = len(useful) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "") or "none, this node has no network interface"
+
+
+def _source(group: Group, interface: Interface | None, problems: Problems) -> IPv4Address | None:
+    if group.keys.source_address is not None:
+        return group.keys.source_address
+    if interface is None or group.state("source_address") is State.WRONG:
+        return None
+    primary = _ipv4(interface)
+    if primary:
+        return primary[0].ip
+    problems.add(
+        group.label("source_address"),
+        f"not set, and {interface.name} has no IPv4 address to send adverts from",
+        f"give {interface.name} an address, or set this one",
+    )
+    return None
+
+
+def _ipv4(interface: Interface) -> list[IPv4Interface]:
+    return [address for address in interface.addresses if isinstance(address, IPv4Interface)]
+
+
+def _refuse_own(placed: Placed, vip: IPInterface, interfaces: Sequence[Interface], problems: Problems) -> None:
+    label, nic = placed.group.label("vips"), placed.interface
+    owner = next((each for each in interfaces if any(vip.ip == own.ip for own in each.addresses)), None)
+    if owner is not None:
+        problems.add(label, f"{vip.ip} is this node's own address (on {owner.name})", "use an address that no node has")
+    elif vip.ip == placed.source:
+        problems.add(
+            placed.group.label("source_address"), f"{vip.ip} is a VIP", "use an address that stays on this node"
+        )
+    for subnet in nic.addresses if nic else ():
+        if (edge := edge_of_subnet(vip, subnet)) and nic:
+            problems.add(label, f"{vip.ip} is {edge} (on {nic.name})", "use the address of one host")
+
+
+def cautions(placed: Placed, password: bytes) -> tuple[str, ...]:
+    """Return what is allowed but probably not meant, one line each."""
+    group, lines = placed.group, []
+    secret = group.label("password_file" if group.keys.password is None else "password")
+    if len(password) > PASSWORD_BYTES_ELSEWHERE:
+        lines.append(
+            f"{secret}: the password has {len(password)} bytes where ucarp and the BSDs' ifconfig take at most "
+            f"{PASSWORD_BYTES_ELSEWHERE}; use a shorter one if any of them is to join the group"
+        )
+    if password != password.strip():
+        lines.append(f"{secret}: the password begins or ends with white space; make sure that it does so on every node")
+    if group.keys.dead_ratio == 1:
+        lines.append(f"{group.label('dead_ratio')}: with 1, a single late advert is a takeover; use 3 if in doubt")
+    if placed.interface and all(own.ip != placed.source for own in placed.interface.addresses):
+        lines.append(
+            f"{group.label('source_address')}: {placed.source} is not an address of {placed.interface.name}; "
+            "peers may drop the adverts"
+        )
+    return tuple(lines)

@@ -1,0 +1,258 @@
+"""The only reader of the environment: settings from it and from the file, as one Plan.
+
+``load`` is start-up's one question; everything that is wrong comes back at once, as the lines of a SettingsError.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from sidecar.config import document, values
+from sidecar.config.file import File, read_file
+from sidecar.config.layers import Layer, Problems, State, check, nearest, overlay, values_of
+from sidecar.config.model import (
+    DEFAULT_CONFIG_FILE,
+    ENV_PREFIX,
+    GlobalKeys,
+    Interface,
+    Settings,
+    SettingsError,
+    env_name,
+    remedy,
+)
+from sidecar.config.resolve import Group, cautions, groups, place, plan_of, refuse_clashes
+from sidecar.ipc.plan import KubernetesPlan, Plan
+
+_LABEL_NAME_AT_MOST = 63
+
+_FIELDS = {env_name(field): field for field in Settings.model_fields}
+
+_INJECTED = re.compile(
+    r"CARP_(?:[A-Z0-9_]+_)?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)?)"
+)
+"""What Kubernetes gives every container about a Service named carp or carp-something (``makeEnvVariableName`` and
+``makeLinkVariables``, pkg/kubelet/envvars)."""
+
+_FOR_CHILDREN = re.compile(
+    r"PATH|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ|LD_LIBRARY_PATH|PYTHON(?:PATH|HOME|UNBUFFERED|DONTWRITEBYTECODE)"
+    r"|SSL_CERT_(?:FILE|DIR)|(?:HTTPS?|NO)_PROXY|(?:https?|no)_proxy|KUBERNETES_SERVICE_(?:HOST|PORT)|KUBECONFIG"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Valid settings: the plan for the processes, and what ``check`` shows beside it.
+
+    ``warnings`` is one line each. ``config_file`` is the file that was read, or None. ``password_files`` has, by
+    group, the path of each password that came from a file.
+    """
+
+    plan: Plan
+    warnings: tuple[str, ...]
+    config_file: str | None
+    password_files: Mapping[str, str]
+
+
+class _Names(Settings, BaseSettings):
+    """The environment's names for the settings, for ``_Source``; never instantiated."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
+
+
+class _Source(EnvSettingsSource):
+    """Reads ``environ`` and not the process's own environment behind the caller's back."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(_Names)
+        # Exact names only: the source itself would take carp_vhid for CARP_VHID.
+        self.env_vars = {name.lower(): environ[name] for name in _FIELDS if name in environ}
+
+    def prepare_field_value(self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool) -> Any:  # noqa: ANN401, ARG002
+        """Leave lists as text with commas, where pydantic-settings would read JSON."""
+        return value
+
+    def __call__(self) -> dict[str, Any]:
+        return {_FIELDS.get(key, key): value for key, value in super().__call__().items()}
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    interfaces: Callable[[], Sequence[Interface]],
+    hostname: Callable[[], str] = socket.gethostname,
+    default_config_file: str = DEFAULT_CONFIG_FILE,
+) -> Loaded:
+    """Return the settings of this node. ``interfaces`` is called once and tells its network interfaces.
+
+    Raises SettingsError with every mistake in the environment, the file, the password files and this node's addresses.
+    """
+    problems = Problems()
+    environment = _environment(environ, problems)
+    node = _value(environment, "node_name") or hostname()
+    file = _file(environment, node=node, default=default_config_file, problems=problems)
+    if file is None:  # whatever is missing now may be in there
+        raise SettingsError(problems.lines)
+    every = groups(file, environment, problems)
+    here = tuple(interfaces())
+    placed = [place(group, here, problems) for group in every]
+    passwords = [_password(group, problems) for group in every]
+    refuse_clashes(placed, problems)
+    shared = overlay([file.top, environment])
+    kubernetes = _kubernetes(shared, every, environ=environ, problems=problems)
+    plans = [plan_of(each, password) for each, password in zip(placed, passwords, strict=True)]
+    if problems.lines:
+        raise SettingsError(problems.lines)
+    keys = GlobalKeys.model_construct(None, **_only(GlobalKeys, shared))
+    return Loaded(
+        plan=Plan(
+            node_name=node,
+            runtime_dir=keys.runtime_dir,
+            log_level=keys.log_level,
+            log_format=keys.log_format,
+            groups=tuple(plan for plan in plans if plan is not None),
+            kubernetes=kubernetes,
+        ),
+        warnings=tuple(
+            line for each, password in zip(placed, passwords, strict=True) for line in cautions(each, password or b"")
+        ),
+        config_file=file.path or None,
+        password_files={group.name: path for group in every if (path := group.keys.password_file) is not None},
+    )
+
+
+def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of ``environ`` that the long-lived processes get: no setting, no secret."""
+    return {name: value for name, value in environ.items() if _FOR_CHILDREN.fullmatch(name)}
+
+
+def _environment(environ: Mapping[str, str], problems: Problems) -> Layer:
+    layer = check(Settings, _Source(environ)(), labels=env_name, problems=problems)
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and name not in _FIELDS and not _INJECTED.fullmatch(name):
+            label = name if re.fullmatch(r"\w+", name, re.ASCII) else values.show(name)
+            problems.add(label, "unknown setting", nearest(name, _FIELDS))
+    return layer
+
+
+def _file(environment: Layer, *, node: str, default: str, problems: Problems) -> File | None:
+    if "config_file" in environment and environment["config_file"].state is State.WRONG:
+        return None
+    named = _value(environment, "config_file")
+    path = named or default
+    label = env_name("config_file")
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(document.BYTES_AT_MOST + 1)
+    except FileNotFoundError:
+        if not named:
+            return File()
+        problems.add(label, f"{values.show(path)} does not exist", remedy("config_file"))
+        return None
+    except OSError as error:
+        problems.add(label, f"{values.show(path)} cannot be read: {error.strerror}", "make it a readable file")
+        return None
+    try:
+        content = document.parse(data)
+    except document.DocumentError as error:
+        problems.add_line(path, str(error))
+        return None
+    return read_file(content, path=path, node=node, problems=problems)
+
+
+def _password(group: Group, problems: Problems) -> bytes | None:
+    keys = group.keys
+    states = {group.state("password"), group.state("password_file")}
+    if State.WRONG in states:
+        return None
+    if keys.password is not None:
+        return keys.password.get_secret_value().encode()
+    if keys.password_file is not None:
+        return _password_from(keys.password_file, group.label("password_file"), problems)
+    for key in ("password", "password_file"):
+        if group.state(key) is State.EMPTY:
+            problems.add(group.label(key), "is empty", remedy(key))
+            return None
+    fault = f"not set, nor is {group.label('password').rpartition('.')[2]}"
+    problems.add(group.label("password_file"), fault, remedy("password_file"))
+    return None
+
+
+def _password_from(path: str, label: str, problems: Problems) -> bytes | None:
+    try:
+        with Path(path).open("rb") as stream:
+            secret = stream.read(document.BYTES_AT_MOST)
+    except OSError as error:
+        problems.add(label, f"{values.show(path)} cannot be read: {error.strerror}", remedy("password_file"))
+        return None
+    for newline in (b"\r\n", b"\n"):
+        if secret.endswith(newline):
+            secret = secret.removesuffix(newline)
+            break
+    try:
+        return values.password(secret)
+    except values.FaultError as fault:
+        problems.add(label, f"{values.show(path)} {fault.fault}", remedy("password"))
+        return None
+
+
+def _kubernetes(
+    shared: Layer, every: Sequence[Group], *, environ: Mapping[str, str], problems: Problems
+) -> KubernetesPlan | None:
+    keys = Settings.model_construct(None, **values_of(shared))
+    in_pod = bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    reachable = in_pod or keys.kubeconfig is not None
+    if keys.kubernetes == "off" or (keys.kubernetes == "auto" and not reachable):
+        return None
+    mode = shared["kubernetes"].label if "kubernetes" in shared else env_name("kubernetes")
+    if not reachable:
+        problems.add(mode, "on, but this is no pod and KUBECONFIG is not set", "set KUBECONFIG, or set it to off")
+    if keys.kubeconfig is not None and not _is_file(keys.kubeconfig):
+        problems.add(env_name("kubeconfig"), f"{values.show(keys.kubeconfig)} is no file", remedy("kubeconfig"))
+    for field in ("pod_name", "pod_namespace"):
+        if field not in shared or shared[field].state is State.EMPTY:
+            fault = f"not set, and the mirror into Kubernetes ({mode}: {keys.kubernetes}) needs it"
+            problems.add(env_name(field), fault, f"{remedy(field)}, or set {env_name('kubernetes')}=off")
+    _check_label(keys.role_label, every, shared=shared, problems=problems)
+    return KubernetesPlan(
+        pod_name=keys.pod_name or "",
+        pod_namespace=keys.pod_namespace or "",
+        role_label=keys.role_label,
+        kubeconfig=keys.kubeconfig or "",
+    )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
+def _check_label(role_label: str, every: Sequence[Group], *, shared: Layer, problems: Problems) -> None:
+    longest = max((group.name for group in every), key=len, default="")
+    name = f"{role_label.rpartition('/')[2]}-{longest}"
+    if len(every) > 1 and len(name) > _LABEL_NAME_AT_MOST:
+        label = shared["role_label"].label if "role_label" in shared else env_name("role_label")
+        problems.add(
+            label,
+            f"with the group's name it becomes {name}, {len(name)} characters long",
+            f"shorten it or the name, a Kubernetes label takes {_LABEL_NAME_AT_MOST}",
+        )
+
+
+def _value(layer: Layer, field: str) -> str | None:
+    setting = layer.get(field)
+    return setting.value if setting is not None and setting.state is State.GIVEN else None
+
+
+def _only(model: type[GlobalKeys], layer: Layer) -> dict[str, Any]:
+    return {name: value for name, value in values_of(layer).items() if name in model.model_fields}

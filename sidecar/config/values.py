@@ -1,0 +1,181 @@
+"""The values that settings take, as pure functions from text: each returns the value or raises FaultError.
+
+A fault never quotes a password, and quotes anything else only as ``show`` has it.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
+
+IPInterface = IPv4Interface | IPv6Interface
+
+PASSWORD_BYTES = 20
+PASSWORD_BYTES_ELSEWHERE = 19
+VIPS_AT_MOST = 255
+
+_SHOWN_CHARACTERS = 255
+_DIGITS_AT_MOST = 255
+_BROADCAST = IPv4Address("255.255.255.255")
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*")
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_SOCKET_DIRECTORY_BYTES = 90  # sun_path holds 107, and the socket's own name comes after it
+
+
+class FaultError(ValueError):
+    """What is wrong with a value, and the remedy where the setting's usual one would not help."""
+
+    def __init__(self, fault: str, remedy: str | None = None) -> None:
+        super().__init__(fault)
+        self.fault = fault
+        self.remedy = remedy
+
+
+def show(value: object) -> str:
+    """Return ``value`` on one line, fit for a message: numbers as they are, other text quoted.
+
+    It ends at the first white space: one wrong indent in a YAML file glues the next line, with a password, to a value.
+    """
+    text = str(value)
+    words = text.split(maxsplit=1)
+    head = words[0][:_SHOWN_CHARACTERS] if words else text[:_SHOWN_CHARACTERS]
+    shown = head if _WHOLE_NUMBER.fullmatch(head) else repr(head)
+    return shown if head == text.strip() or not words else f"{shown} ..."
+
+
+def whole_number(text: str) -> int:
+    """Read ASCII digits with an optional sign; no 1_000, no 12.0."""
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise FaultError(f"{show(text)} is not a whole number")
+    if len(text) > _DIGITS_AT_MOST:  # int() itself refuses thousands
+        raise FaultError(f"{show(text)} is out of range")
+    return int(text)
+
+
+def vip(text: str) -> IPInterface:
+    """Read ``address[/prefix]``; the default prefix is that of one host, and host bits are kept."""
+    if "%" in text:
+        raise FaultError(
+            f"{show(text)} has a zone", "leave the zone (%...) out; the group's interface says where it is"
+        )
+    try:
+        interface = ip_interface(text)
+    except ValueError:
+        raise FaultError(f"{show(text)} is not an address") from None
+    address = interface.ip
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address == _BROADCAST:
+        raise FaultError(f"{show(text)} cannot be held by a node", "use a unicast address of the LAN")
+    if isinstance(interface, IPv6Interface) and interface.ip.ipv4_mapped is not None:
+        raise FaultError(f"{show(text)} is an IPv4 address in IPv6 notation", f"write {interface.ip.ipv4_mapped}")
+    fault = edge_of_subnet(interface, interface)
+    if fault is not None or interface.network.prefixlen == 0:
+        raise FaultError(
+            f"{show(text)} is {fault or 'the whole Internet'}",
+            "use one host's address, with the prefix length of its subnet or without any",
+        )
+    return interface
+
+
+def edge_of_subnet(address: IPInterface, subnet: IPInterface) -> str | None:
+    """Say whether ``address`` is the network or broadcast address of ``subnet``; None if it is neither."""
+    network = subnet.network
+    if network.prefixlen >= network.max_prefixlen - 1:
+        return None
+    if address.ip == network.network_address:
+        return f"the network {network} itself"
+    if network.version == 4 and address.ip == network.broadcast_address:
+        return f"the broadcast address of {network}"
+    return None
+
+
+def source_address(text: str) -> IPv4Address:
+    """Read the IPv4 unicast address that adverts come from."""
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        raise FaultError(f"{show(text)} is not an IPv4 address") from None
+    if address.is_multicast or address.is_unspecified or address == _BROADCAST:
+        raise FaultError(f"{show(text)} cannot be a packet's source")
+    return address
+
+
+def multicast_group(text: str) -> IPv4Address:
+    """Read an IPv4 multicast address."""
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        raise FaultError(f"{show(text)} is not an IPv4 address") from None
+    if not address.is_multicast:
+        raise FaultError(f"{show(text)} is not a multicast address")
+    return address
+
+
+def replay(text: str) -> str:
+    """Refuse the setting that a later version brings by name, and pass everything else on."""
+    if text == "strict":
+        raise FaultError("strict is not available in this version", "leave it unset or set compat")
+    return text
+
+
+def role_label(text: str) -> str:
+    """Read a Kubernetes label key: ``[dns.subdomain/]name``."""
+    prefix, slash, name = text.rpartition("/")
+    if not _LABEL_NAME.fullmatch(name) or (slash and not _DNS_SUBDOMAIN.fullmatch(prefix)):
+        raise FaultError(f"{show(text)} is not a Kubernetes label key")
+    return text
+
+
+def dns_label(text: str) -> str:
+    """Read a DNS label (RFC 1123): group names, namespaces."""
+    if not _DNS_LABEL.fullmatch(text):
+        raise FaultError(
+            f"{show(text)} is not a DNS label", "use at most 63 of a-z, 0-9 and -, with no - at either end"
+        )
+    return text
+
+
+def dns_subdomain(text: str) -> str:
+    """Read DNS labels joined by dots: pod names."""
+    if not _DNS_SUBDOMAIN.fullmatch(text):
+        raise FaultError(f"{show(text)} is not a Kubernetes name")
+    return text
+
+
+def one_word(text: str) -> str:
+    """Read text without white space or control characters: interface and node names."""
+    if not text.isprintable() or " " in text:
+        raise FaultError(f"{show(text)} has white space or control characters in it")
+    return text
+
+
+def path(text: str) -> str:
+    """Read a path that fits on one line of a message."""
+    if not text.isprintable():
+        raise FaultError(f"{show(text)} has control characters in it")
+    return text
+
+
+def socket_directory(text: str) -> str:
+    """Read an absolute path that leaves room for a Unix socket's name."""
+    if not path(text).startswith("/"):
+        raise FaultError(f"{show(text)} is not an absolute path")
+    if len(text.encode()) > _SOCKET_DIRECTORY_BYTES:
+        raise FaultError(f"{show(text)} is too long for a Unix socket's directory")
+    return text
+
+
+def password(secret: bytes) -> bytes:
+    """Check a password's bytes. The fault tells its length and never the password."""
+    if not secret:
+        raise FaultError("is empty")
+    if len(secret) > PASSWORD_BYTES:
+        raise FaultError(f"has {len(secret)} bytes where a password takes at most {PASSWORD_BYTES}")
+    if b"\0" in secret:
+        raise FaultError("has a NUL byte in it, which CARP's zero padding would hide")
+    try:
+        secret.decode()
+    except UnicodeDecodeError:
+        raise FaultError("is not UTF-8 text") from None
+    return secret
