@@ -1,0 +1,235 @@
+"""Probers: they ask for an address every few milliseconds and note who answers.
+
+``arp_prober`` asks the LAN itself, past every cache, so it sees each node that answers, also two at once.
+``echo_prober`` goes through the client's kernel and its neighbour cache: what it misses is what a user would miss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Protocol, Self
+
+from sidecar.demo.answers import Answer, Answers
+from sidecar.demo.lan import INTERFACE, SUBNET
+from sidecar.demo.sniffer import SO_TIMESTAMPNS, receive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.demo.lan import Lan
+
+_ETH_P_ARP = 0x0806
+_ARP_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"
+_ARP_REQUEST, _ARP_REPLY = b"\x00\x01", b"\x00\x02"
+_ECHO_REQUEST, _ECHO_REPLY = 8, 0
+_SLOWEST_TURN = 0.1  # seconds until a stop is noticed
+
+
+class Question(Protocol):
+    """How to ask and how to read the answers. ``period`` is after how many probes their numbers repeat on the wire."""
+
+    @property
+    def period(self) -> int: ...  # noqa: D102
+
+    def ask(self, number: int) -> bytes:
+        """Return the packet of a probe; ``number`` is below ``period``."""
+        ...
+
+    def read(self, packet: bytes) -> tuple[int, str] | None:
+        """Return the number and the node of an answer, or None where the packet is something else."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArpQuestion:
+    """ARP requests for ``target`` (RFC 826), the replies told apart by the MACs in ``nodes`` (MAC bytes to name).
+
+    A reply repeats nothing of its request but the asker, so each probe asks as the next of ``askers``. They all have
+    the same ``mac``, so that the nodes' caches know them soon and don't change with each probe.
+    """
+
+    target: bytes
+    mac: bytes
+    askers: tuple[bytes, ...]
+    nodes: Mapping[bytes, str]
+
+    @property
+    def period(self) -> int:
+        """How many askers there are."""
+        return len(self.askers)
+
+    def ask(self, number: int) -> bytes:
+        """Return an Ethernet broadcast frame, of the least length of 60 bytes."""
+        arp = _ARP_ETHERNET_IPV4 + _ARP_REQUEST + self.mac + self.askers[number] + bytes(6) + self.target
+        return (b"\xff" * 6 + self.mac + _ETH_P_ARP.to_bytes(2, "big") + arp).ljust(60, b"\0")
+
+    def read(self, packet: bytes) -> tuple[int, str] | None:
+        """Read an Ethernet frame."""
+        if len(packet) < 42 or packet[14:22] != _ARP_ETHERNET_IPV4 + _ARP_REPLY or packet[28:32] != self.target:
+            return None
+        mac, asker = packet[22:28], packet[38:42]
+        if asker not in self.askers:
+            return None
+        return self.askers.index(asker), self.nodes.get(mac, mac.hex(":"))
+
+
+@dataclass(frozen=True, slots=True)
+class EchoQuestion:
+    """ICMP echo requests (RFC 792), the replies told apart by the TTLs in ``nodes`` (TTL to name)."""
+
+    target: bytes
+    identifier: int
+    nodes: Mapping[int, str]
+
+    @property
+    def period(self) -> int:
+        """How many sequence numbers there are."""
+        return 1 << 16
+
+    def ask(self, number: int) -> bytes:
+        """Return an ICMP message; the kernel adds the IP header."""
+        message = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, self.identifier, number)
+        return message[:2] + _checksum(message) + message[4:]
+
+    def read(self, packet: bytes) -> tuple[int, str] | None:
+        """Read an IPv4 packet."""
+        header = (packet[0] & 0x0F) * 4
+        if len(packet) < header + 8 or packet[12:16] != self.target:
+            return None
+        kind, _, _, identifier, number = struct.unpack_from("!BBHHH", packet, header)
+        if (kind, identifier) != (_ECHO_REPLY, self.identifier):
+            return None
+        return number, self.nodes.get(packet[8], f"ttl {packet[8]}")
+
+
+class Prober:
+    """Asks every ``interval`` seconds in a thread of its own, from ``with`` to its end; owns ``sock``."""
+
+    def __init__(self, sock: socket.socket, question: Question, *, address: tuple[str, int], interval: float) -> None:
+        self._sock = sock
+        self._question = question
+        self._address = address
+        self._interval = interval
+        self._sent: list[float] = []
+        self._received: list[Answer] = []
+        self._drained_at = -math.inf
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._sock.close()
+
+    def answers(self) -> Answers:
+        """Return all that was seen until now, also after the end."""
+        with self._lock:
+            return Answers(
+                interval=self._interval,
+                sent=tuple(self._sent),
+                received=tuple(self._received),
+                taken_at=self._drained_at,
+            )
+
+    def latest(self) -> Answer | None:
+        """Return the answer that was read last, or None before the first one."""
+        with self._lock:
+            return self._received[-1] if self._received else None
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now >= due:
+                self._send(now)
+                # Turns that were missed stay missed: a burst would say nothing about the time that is past.
+                due += self._interval * (1 + math.floor((now - due) / self._interval))
+            wait = min(_SLOWEST_TURN, max(0.0, due - time.monotonic()))
+            select.select([self._sock], [], [], wait)
+            self._receive()
+
+    def _send(self, now: float) -> None:
+        with self._lock:
+            number = len(self._sent) % self._question.period
+            self._sent.append(now)
+        with contextlib.suppress(OSError):  # no neighbour, a full queue, no link: a probe that nobody answers
+            self._sock.sendto(self._question.ask(number), self._address)
+
+    def _receive(self) -> None:
+        """Take in everything that has arrived."""
+        now = time.monotonic()
+        answers: list[Answer] = []
+        while True:
+            try:
+                packet, stamp = receive(self._sock)
+            except BlockingIOError:
+                break
+            except OSError:  # a packet socket tells that its link went down by failing once
+                continue
+            if (read := self._question.read(packet)) and (probe := self._latest(read[0])) >= 0:
+                answers.append(Answer(stamp / 1e9 - time.time() + time.monotonic(), probe, read[1]))
+        with self._lock:
+            self._received += answers
+            self._drained_at = now
+
+    def _latest(self, number: int) -> int:
+        """Return the latest probe that had this number on the wire; below 0 where none had."""
+        last = len(self._sent) - 1
+        return last - (last - number) % self._question.period
+
+
+def arp_prober(lan: Lan, target: str, *, interval: float = 0.005) -> Prober:
+    """Return a prober that asks from the client's wire who has ``target``."""
+    question = ArpQuestion(
+        target=IPv4Address(target).packed,
+        mac=_mac(lan.client.mac),
+        askers=tuple(IPv4Address(f"{SUBNET}.{number}").packed for number in range(128, 192)),
+        nodes={_mac(node.mac): node.name for node in lan.nodes},
+    )
+    return Prober(lan.client.open_socket(_arp_socket), question, address=(INTERFACE, _ETH_P_ARP), interval=interval)
+
+
+def echo_prober(lan: Lan, target: str, *, interval: float = 0.005) -> Prober:
+    """Return a prober that pings ``target`` through the client's kernel."""
+    question = EchoQuestion(
+        target=IPv4Address(target).packed,
+        identifier=int.from_bytes(os.urandom(2), "big"),
+        nodes={node.ttl: node.name for node in lan.nodes},
+    )
+    return Prober(lan.client.open_socket(_echo_socket), question, address=(target, 0), interval=interval)
+
+
+def _arp_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ARP))
+    sock.bind((INTERFACE, _ETH_P_ARP))
+    return sock
+
+
+def _echo_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _checksum(message: bytes) -> bytes:
+    """RFC 1071, over a message of even length."""
+    total: int = sum(struct.unpack(f"!{len(message) // 2}H", message))
+    total = (total & 0xFFFF) + (total >> 16)
+    return (~(total + (total >> 16)) & 0xFFFF).to_bytes(2, "big")
