@@ -1,7 +1,44 @@
-"""Settings that all tests share."""
+"""What all tests share: settings, and the real kernel where there is one."""
 
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from sidecar.demo.lan import Lan
 
 # A busy machine is slow, not wrong: no verdict hangs on wall time.
 settings.register_profile("default-without-deadline", deadline=None)
 settings.load_profile("default-without-deadline")
+
+TOOLS = ("ip", "nsenter", "ucarp", "tshark")
+
+
+@pytest.fixture(scope="session")
+def real_kernel() -> None:
+    """Skip loudly at home, and fail in CI, where network namespaces or a tool are missing."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
+    reason = ""
+    if os.geteuid() != 0:
+        reason = "NOT ROOT, so this is not tested: network namespaces need it; run `sudo make test`"
+    elif missing:
+        reason = (
+            f"NO {', '.join(missing)}, so this is not tested: as root on Debian, `make system-packages` installs it"
+        )
+    if not reason:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def lan(real_kernel: None) -> Iterator[Lan]:  # noqa: ARG001 - a fixture that comes first
+    """Three nodes and a client on a bridge, in namespaces of their own."""
+    with Lan(nodes=3, prefix="carptest") as lan:
+        yield lan

@@ -16,8 +16,10 @@ from sidecar.agent.desired import Metadata, Pod
 from sidecar.ipc.plan import KubernetesPlan
 
 _MERGE_PATCH = "application/merge-patch+json"
-_TIMEOUTS = (1.0, 10.0)
-"""Seconds to connect and to answer. Connecting is kept short so that a server that is back is found at once."""
+_PODS = "/api/v1/namespaces/{namespace}/pods"
+_POD = _PODS + "/{name}"
+_TIMEOUTS = aiohttp.ClientTimeout(total=10.0, sock_connect=1.0)
+"""Seconds. Connecting is kept short, so that a server that is back is found at once; answering may take its time."""
 
 
 class ApiError(Exception):
@@ -66,9 +68,9 @@ class _Status(msgspec.Struct):
 class KubernetesPods:
     """PodApi on a real API server. Open with ``connect``; connections are kept between calls."""
 
-    def __init__(self, plan: KubernetesPlan, core: Any) -> None:  # noqa: ANN401 - the client is generated, untyped
+    def __init__(self, plan: KubernetesPlan, api: client.ApiClient) -> None:
         self._plan = plan
-        self._core = core
+        self._api = api
 
     @classmethod
     async def connect(cls, plan: KubernetesPlan) -> KubernetesPods:
@@ -82,54 +84,61 @@ class KubernetesPods:
         except (ConfigException, OSError) as error:
             where = f"KUBECONFIG {plan.kubeconfig}" if plan.kubeconfig else "the pod's service account"
             raise ApiError(f"cannot read {where}: {error}") from error
-        configuration.retries = 0
-        return cls(plan, client.CoreV1Api(client.ApiClient(configuration)))
+        configuration.retries = None  # the reconciler tries again, with the newest snapshot
+        return cls(plan, client.ApiClient(configuration))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._core.api_client.close()
+        await self._api.close()
 
     async def own(self) -> Pod:
         """Read the sidecar's own pod."""
-        call = self._core.read_namespaced_pod_without_preload_content(
-            self._plan.pod_name, self._plan.pod_namespace, _request_timeout=_TIMEOUTS
-        )
-        return _pod(_decode(await self._answer(call, "get"), _Pod))
+        return _pod(_decode(await self._call("GET", "get", name=self._plan.pod_name), _Pod))
 
     async def labelled(self, selector: str) -> list[Pod]:
         """Read the namespace's pods that match a label selector."""
-        call = self._core.list_namespaced_pod_without_preload_content(
-            self._plan.pod_namespace, label_selector=selector, _request_timeout=_TIMEOUTS
-        )
-        return [_pod(item) for item in _decode(await self._answer(call, "list"), _PodList).items or []]
+        body = await self._call("GET", "list", query=[("labelSelector", selector)])
+        return [_pod(item) for item in _decode(body, _PodList).items or []]
 
     async def patch(self, name: str, metadata: Metadata, *, resource_version: str | None = None) -> None:
         """Set labels and annotations in one merge patch."""
         fields: dict[str, object] = {"labels": dict(metadata.labels), "annotations": dict(metadata.annotations)}
         if resource_version is not None:
             fields["resourceVersion"] = resource_version
-        call = self._core.patch_namespaced_pod_without_preload_content(
-            name,
-            self._plan.pod_namespace,
-            {"metadata": fields},
-            _content_type=_MERGE_PATCH,
-            _request_timeout=_TIMEOUTS,
-        )
-        await self._answer(call, "patch")
+        await self._call("PATCH", "patch", name=name, body={"metadata": fields})
 
-    async def _answer(self, call: Any, verb: str) -> bytes:  # noqa: ANN401 - an awaitable of the untyped client
+    async def _call(
+        self,
+        method: str,
+        verb: str,
+        *,
+        name: str | None = None,
+        query: list[tuple[str, str]] | None = None,
+        body: dict[str, object] | None = None,
+    ) -> bytes:
+        """Make one request; ``verb`` is its name in RBAC. Raises ApiError."""
+        path = {"namespace": self._plan.pod_namespace} | ({} if name is None else {"name": name})
+        headers = {"Accept": "application/json", "Content-Type": _MERGE_PATCH if body else "application/json"}
         try:
-            response = await call
-            body: bytes = await response.read()
+            # One level below the generated CoreV1Api, which takes no connect timeout and insists on whole models.
+            request = await self._api.param_serialize(
+                method,
+                _PODS if name is None else _POD,
+                path_params=path,
+                query_params=query or [],
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(*request, _request_timeout=_TIMEOUTS)
+            answer: bytes = await response.read()
         except TimeoutError as error:
             raise ApiError("the API server does not answer in time") from error
-        except client.ApiException as error:
-            raise ApiError(f"the API server answers {error.status} {error.reason}", error.status) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, ConfigException, OSError) as error:
             raise ApiError(f"the API server cannot be reached: {error}") from error
         if response.status >= 300:
-            raise ApiError(self._explain(response.status, body, verb), response.status)
-        return body
+            raise ApiError(self._explain(response.status, answer, verb), response.status)
+        return answer
 
     def _explain(self, status: int, body: bytes, verb: str) -> str:
         try:

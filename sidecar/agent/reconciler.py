@@ -21,9 +21,11 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 1.0
 """Seconds between attempts: short, since only agents with something to say ask, and labels follow within 2 s."""
 REFUSED_DELAY = 15.0
-"""Seconds between attempts when the server refuses us (401, 403, 404): only a person can change that."""
+"""Seconds between attempts once the server has refused us (401, 403, 404) for a while: only a person can change that."""
+PATIENT_REFUSALS = 10
+"""Refusals in a row before that: a server that has just started refuses everybody until it has read its rules."""
 
-_NOT_FOUND = 404
+_NOT_FOUND, _CONFLICT = 404, 409
 _REFUSALS = frozenset({401, 403, _NOT_FOUND})
 
 
@@ -54,7 +56,8 @@ class Reconciler:
         self._newest: Snapshot | None = None
         self._changed = asyncio.Event()
         self._finishing = False
-        self._complaint = ""
+        self._complaint: object = None
+        self._refusals = 0
 
     def offer(self, snapshot: Snapshot) -> None:
         """Take a snapshot; only the newest matters."""
@@ -83,7 +86,8 @@ class Reconciler:
             try:
                 await self._reconcile(snapshot)
             except ApiError as error:
-                self._complain(str(error))
+                if error.status != _CONFLICT:  # somebody was quicker: look again, it is no fault
+                    self._complain(error)
                 delay = self._next_delay(delay, error)
                 continue
             self._settle()
@@ -96,7 +100,8 @@ class Reconciler:
         await asyncio.sleep(delay * (0.5 + self._jitter() / 2))
 
     def _next_delay(self, delay: float, error: ApiError) -> float:
-        longest = REFUSED_DELAY if error.status in _REFUSALS else LONGEST_DELAY
+        self._refusals = self._refusals + 1 if error.status in _REFUSALS else 0
+        longest = REFUSED_DELAY if self._refusals > PATIENT_REFUSALS else LONGEST_DELAY
         return min(longest, delay * 2) if delay else FIRST_DELAY
 
     async def _reconcile(self, snapshot: Snapshot) -> None:
@@ -128,7 +133,7 @@ class Reconciler:
         except ApiError as error:
             if error.status is None:
                 raise
-            self._complain(str(error))  # our own label does not depend on seeing the others'
+            self._complain(error)  # our own label does not depend on seeing the others'
             masters = []
         said = desired.metadata(group=group, role=role, using=using, epoch=None)
         if said.missing_from(own) is None and desired.epoch_of(own, using):
@@ -155,12 +160,15 @@ class Reconciler:
             log.info("pod %s still said master; relabelled", pod.name, extra={"group": using.group})
         return failed
 
-    def _complain(self, complaint: str) -> None:
-        if complaint != self._complaint:
-            log.warning("%s; the VIP does not depend on it, the labels follow later", complaint)
-        self._complaint = complaint
+    def _complain(self, error: ApiError) -> None:
+        """Say it once per state: no answer at all is one, each HTTP status another."""
+        state = "no answer" if error.status is None else error.status
+        if state != self._complaint:
+            log.warning("%s; the VIP does not depend on it, the labels follow later", error)
+        self._complaint = state
 
     def _settle(self) -> None:
-        if self._complaint:
+        if self._complaint is not None:
             log.info("the labels are up to date again")
-        self._complaint = ""
+        self._complaint = None
+        self._refusals = 0

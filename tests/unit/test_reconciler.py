@@ -20,7 +20,9 @@ DOWN = ApiError("the API server cannot be reached: refused")
 
 def snapshot(role: str, *, transitions: int = 1) -> Snapshot:
     return Snapshot(
-        groups=(GroupRole(name="default", role=role, since=float(transitions), reason="start", transitions=transitions),)
+        groups=(
+            GroupRole(name="default", role=role, since=float(transitions), reason="start", transitions=transitions),
+        )
     )
 
 
@@ -185,6 +187,6 @@ def test_waiting_times_grow_to_their_bounds() -> None:
     assert seen[0] == module.FIRST_DELAY
     assert seen == sorted(seen)
     assert seen[-1] == module.LONGEST_DELAY
-    for _ in range(10):
-        delay = mirror._next_delay(delay, refused)
-    assert delay == module.REFUSED_DELAY
+    delays = [delay := mirror._next_delay(delay, refused) for _ in range(module.PATIENT_REFUSALS + 5)]
+    assert delays[: module.PATIENT_REFUSALS] == [module.LONGEST_DELAY] * module.PATIENT_REFUSALS
+    assert delays[-1] == module.REFUSED_DELAY

@@ -1,0 +1,213 @@
+"""The three processes on a real kernel: their rights, their secrets, their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.control import ControlError
+from sidecar.demo.lan import Lan
+from sidecar.demo.node import SidecarNode
+from sidecar.demo.probe import arp_prober
+from tests.netns.peers import until
+
+VIP = "10.77.0.100"
+VIP6 = "fd77::100"
+SECRET = "s3cr3t-in-no-place"
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    # The password by environment, the harder case: it must not reach a child's.
+    return {"CARP_VHID": "42", "CARP_VIPS": f"{VIP},{VIP6}", "CARP_PASSWORD": SECRET}
+
+
+@pytest.fixture
+def sidecar(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[SidecarNode]:
+    with SidecarNode(lan.nodes[0], tmp_path, settings) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def backup(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[SidecarNode]:
+    with SidecarNode(lan.nodes[1], tmp_path, {**settings, "CARP_ADVSKEW": "100"}) as sidecar:
+        yield sidecar
+
+
+def role(sidecar: SidecarNode) -> str | None:
+    with contextlib.suppress(ControlError):
+        return sidecar.group().role
+    return None
+
+
+def addresses(sidecar: SidecarNode) -> str:
+    return sidecar.node.run(["ip", "addr", "show", "dev", "eth0"]).stdout
+
+
+def proc(pid: int, name: str) -> bytes:
+    return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def test_the_engine_and_the_agent_have_no_capabilities(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text("{}")
+    mirror = {
+        "CARP_KUBERNETES": "on",
+        "KUBECONFIG": str(kubeconfig),
+        "POD_NAME": "a",
+        "POD_NAMESPACE": "default",
+    }
+    with SidecarNode(lan.nodes[0], tmp_path, settings | mirror) as sidecar:
+        until(lambda: {"engine", "agent"} <= sidecar.pids().keys(), "both children run")
+        until(lambda: role(sidecar) == "master", "the sidecar works")
+        pids = sidecar.pids()
+        for name in ("engine", "agent"):
+            status = dict(line.split(":\t", 1) for line in proc(pids[name], "status").decode().splitlines())
+            for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+                assert int(status[kind], 16) == 0, (name, kind)
+            assert status["NoNewPrivs"] == "1"
+        assert (
+            dict(line.split(":\t", 1) for line in proc(pids["engine"], "status").decode().splitlines())["Uid"].split()
+            == ["65534"] * 4
+        )
+        # A kubeconfig that says nothing is the agent's problem, told once; the VIP is held all the same.
+        until(lambda: "cannot read KUBECONFIG" in sidecar.log, "the agent says what is wrong")
+
+
+def test_the_secret_is_in_no_environment_argument_log_or_status(sidecar: SidecarNode) -> None:
+    until(lambda: role(sidecar) == "master", "it becomes master")
+    for name, pid in sidecar.pids().items():
+        assert SECRET.encode() not in proc(pid, "environ"), name
+        assert SECRET.encode() not in proc(pid, "cmdline"), name
+    assert SECRET not in sidecar.log
+    assert SECRET not in str(sidecar.status())
+    assert b"CARP_" not in proc(sidecar.pids()["engine"], "environ")
+
+
+def test_the_vip_is_a_lease_and_never_a_source_address(sidecar: SidecarNode) -> None:
+    until(lambda: f"inet {VIP}/32" in addresses(sidecar), "the IPv4 VIP is bound")
+    until(lambda: f"inet6 {VIP6}/128" in addresses(sidecar), "the IPv6 VIP is bound")
+    for line, lifetime in zip(addresses(sidecar).splitlines(), addresses(sidecar).splitlines()[1:], strict=False):
+        if VIP in line or VIP6 in line:
+            assert "deprecated" in line
+            assert "valid_lft 2sec" in lifetime or "valid_lft 1sec" in lifetime
+            assert "preferred_lft 0sec" in lifetime
+
+
+def test_after_a_sigkill_of_everything_the_kernel_lets_go(sidecar: SidecarNode) -> None:
+    until(lambda: VIP in addresses(sidecar), "the VIP is bound")
+    sidecar.kill_all()
+    until(lambda: VIP not in addresses(sidecar) and VIP6 not in addresses(sidecar), "the lease runs out")
+
+
+def test_children_end_with_the_parent(sidecar: SidecarNode) -> None:
+    until(lambda: role(sidecar) == "master", "it becomes master")
+    engine = sidecar.pids()["engine"]
+    os.kill(sidecar.pid, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{engine}").exists(), "the engine is gone too")
+
+
+def test_an_engine_that_dies_resumes_without_a_role_change_anywhere(
+    lan: Lan, sidecar: SidecarNode, backup: SidecarNode
+) -> None:
+    until(lambda: role(sidecar) == "master", "it becomes master")
+    until(lambda: role(backup) == "backup", "the other one is its backup")
+    with arp_prober(lan, VIP) as prober:
+        until(lambda: len(prober.answers().received) > 50, "the VIP answers")
+        engine = sidecar.pids()["engine"]
+        os.kill(engine, signal.SIGKILL)
+        until(lambda: sidecar.pids().get("engine", engine) != engine, "a new engine runs")
+        until(lambda: role(sidecar) == "master", "it resumes as master")
+        heard = backup.group().adverts_received
+        until(lambda: backup.group().adverts_received > heard + 4, "the backup hears it")
+    assert sidecar.group().reason == "resumed"
+    assert (backup.group().role, backup.group().transitions) == ("backup", 1)
+    assert prober.answers().answerers(0.0, float("inf")) == {"node-1"}
+
+
+def test_sigterm_ends_with_zero_and_leaves_nothing(sidecar: SidecarNode) -> None:
+    until(lambda: VIP in addresses(sidecar), "the VIP is bound")
+    assert sidecar.terminate() == 0
+    assert VIP not in addresses(sidecar)
+    assert VIP6 not in addresses(sidecar)
+    assert not (sidecar.runtime_dir / "control.sock").exists()
+
+
+def test_a_leftover_of_an_earlier_life_is_swept_and_nothing_else(sidecar: SidecarNode) -> None:
+    node = sidecar.node
+    node.run(["ip", "addr", "add", "10.77.0.101/32", "dev", "eth0"])
+    node.run(
+        ["ip", "addr", "add", f"{VIP}/32", "dev", "eth0", "valid_lft", "600", "preferred_lft", "0", "proto", "112"]
+    )
+    sidecar.kill_all()
+    sidecar.start()
+    until(lambda: f"removed {VIP}/32, which an earlier run left behind" in sidecar.log, "the leftover is reported")
+    assert "10.77.0.101/32" in addresses(sidecar)
+
+
+def test_a_second_sidecar_in_the_same_directory_is_told(sidecar: SidecarNode, lan: Lan, tmp_path: Path) -> None:
+    until(lambda: role(sidecar) is not None, "the first one runs")
+    with SidecarNode(lan.nodes[1], tmp_path, {**sidecar_settings(sidecar)}) as second:
+        until(lambda: "another carp-sidecar runs" in second.log, "the second one says so")
+
+
+def sidecar_settings(sidecar: SidecarNode) -> dict[str, str]:
+    return {
+        "CARP_VHID": "43",
+        "CARP_VIPS": "10.77.0.102",
+        "CARP_PASSWORD": "x",
+        "CARP_RUNTIME_DIR": str(sidecar.runtime_dir),
+    }
+
+
+@pytest.mark.parametrize("lost", ["net_raw", "net_admin"])
+def test_a_missing_capability_is_exit_code_3_and_one_line(lan: Lan, settings: dict[str, str], lost: str) -> None:
+    command = ["setpriv", f"--bounding-set=-{lost}", f"--inh-caps=-{lost}", sys.executable, "-m", "sidecar", "run"]
+    ended = subprocess.run(
+        lan.nodes[0].command(command),
+        env={"PATH": os.environ["PATH"], "CARP_LOG_FORMAT": "text", **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 3
+    assert len(ended.stderr.splitlines()) == 1
+    assert f"missing capability {lost.upper()}" in ended.stderr
+
+
+def test_as_pid_1_it_reaps_orphans_and_stops_on_sigterm(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "CARP_RUNTIME_DIR": str(tmp_path / "run"),
+        "CARP_LOG_FORMAT": "text",
+        **settings,
+    }
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m", "sidecar", "run"]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = lan.nodes[0].popen(command, env=environment, stdout=file, stderr=file)
+    try:
+        until(lambda: "backup -> master" in log.read_text(), "it works as PID 1")
+        inside = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+        # An orphan of a stranger, as a preStop hook or a debugger leaves one.
+        subprocess.run(
+            ["nsenter", f"--target={inside}", "--pid", "--mount", "sh", "-c", "(sleep 0.2 &) ; exit 0"], check=True
+        )
+
+        def zombies() -> int:
+            children = Path(f"/proc/{inside}/task/{inside}/children").read_text().split()
+            return sum(b") Z " in proc(int(pid), "stat") for pid in children)
+
+        until(lambda: zombies() == 0, "no zombie stays")
+        os.kill(inside, signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
