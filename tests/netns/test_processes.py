@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
 from sidecar.control import ControlError
-from sidecar.demo.lan import Lan
+from sidecar.demo.lan import Lan, inside
 from sidecar.demo.node import SidecarNode
 from sidecar.demo.probe import arp_prober
+from sidecar.net.addresses import Addresses
 from tests.netns.peers import until
 
 VIP = "10.77.0.100"
@@ -140,12 +142,16 @@ def test_sigterm_ends_with_zero_and_leaves_nothing(sidecar: SidecarNode) -> None
     assert not (sidecar.runtime_dir / "control.sock").exists()
 
 
+def lease_for_ten_minutes() -> None:
+    with Addresses() as kernel:
+        index = next(link.index for link in kernel.links() if link.name == "eth0")
+        kernel.put(index=index, vip=ip_interface(f"{VIP}/32"), lifetime=600)
+
+
 def test_a_leftover_of_an_earlier_life_is_swept_and_nothing_else(sidecar: SidecarNode) -> None:
     node = sidecar.node
     node.run(["ip", "addr", "add", "10.77.0.101/32", "dev", "eth0"])
-    node.run(
-        ["ip", "addr", "add", f"{VIP}/32", "dev", "eth0", "valid_lft", "600", "preferred_lft", "0", "proto", "112"]
-    )
+    inside(node.netns, lease_for_ten_minutes)
     sidecar.kill_all()
     sidecar.start()
     until(lambda: f"removed {VIP}/32, which an earlier run left behind" in sidecar.log, "the leftover is reported")
