@@ -59,7 +59,11 @@ class Answers:
                 before = max(before, *(arrival[probe] for probe in run))
             else:
                 start = before if math.isfinite(before) else self.sent[run[0]]
-                found.append(Outage(start, max(start, after[run[-1] + 1]), len(run)))
+                outage = Outage(start, max(start, after[run[-1] + 1]), len(run))
+                # Sent before the last one ended: a cache had held back some probes, but not these.
+                if found and self.sent[run[0]] <= found[-1].end:
+                    outage = Outage(found[-1].start, outage.end, found.pop().lost + outage.lost)
+                found.append(outage)
         return tuple(outage for outage in found if outage.end >= since and outage.start <= until)
 
     def longest_gap(self, since: float, until: float) -> float:
@@ -71,11 +75,21 @@ class Answers:
         """Return the nodes whose answers came in that time."""
         return frozenset(answer.node for answer in self.received if since <= answer.at <= until)
 
-    def overlap(self) -> float:
-        """Return the seconds in which two nodes answered: the probes answered by more than one, each an interval."""
+    def since_when(self, node: str) -> float | None:
+        """Return when the node's latest unbroken run of answers began: no other node has answered since."""
+        began = None
+        for answer in sorted(self.received, key=lambda answer: -answer.at):
+            if answer.node != node:
+                break
+            began = answer.at
+        return began
+
+    def overlap(self, since: float = -math.inf, until: float = math.inf) -> float:
+        """Return the seconds in which two nodes answered: each probe that more than one answered is an interval."""
         nodes: dict[int, set[str]] = {}
         for answer in self.received:
-            nodes.setdefault(answer.probe, set()).add(answer.node)
+            if since <= answer.at <= until:
+                nodes.setdefault(answer.probe, set()).add(answer.node)
         return self.interval * sum(1 for answering in nodes.values() if len(answering) > 1)
 
     def _timely(self) -> dict[int, float]:

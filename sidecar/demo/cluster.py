@@ -144,7 +144,7 @@ def open_backend(directory: Path, environ: Mapping[str, str], *, say: Callable[[
         with ApiServer() as api:
             path = api.write_kubeconfig(directory / "kubeconfig", namespace="default")
             yield Backend(
-                description=f"an in-memory stand-in for the Kubernetes API (for a real one: {HOW_TO_GET_ASSETS})",
+                description=f"an in-memory stand-in, not a real API server. For that:\n{HOW_TO_GET_ASSETS}.",
                 kubeconfig=path,
                 node_kubeconfig=path,
                 namespace="default",
@@ -159,7 +159,7 @@ def _given(kubeconfig: Path, directory: Path) -> Iterator[Backend]:
     current(document, "context")["namespace"] = namespace
     write_secret(path, json.dumps(document).encode())
     backend = Backend(
-        description=f"the API server of DEMO_KUBECONFIG, {current(document, 'cluster')['server']}",
+        description=f"the API server of DEMO_KUBECONFIG, {current(document, 'cluster')['server']}.",
         kubeconfig=path,
         node_kubeconfig=path,
         namespace=namespace,
@@ -177,7 +177,7 @@ def _control_plane(assets: Assets, directory: Path) -> Iterator[Backend]:
     with ControlPlane(assets) as plane:
         token = plane.admin.create_account("default", "carp-sidecar", rules=RULES)
         yield Backend(
-            description=f"a real Kubernetes API server, {plane.admin.access.server} (RBAC on, the Role of the chart)",
+            description=f"a real Kubernetes API server, {plane.admin.access.server} (RBAC on, the Role of the chart).",
             kubeconfig=plane.admin.write_kubeconfig(directory / "kubeconfig", plane.admin.access.token),
             node_kubeconfig=plane.admin.write_kubeconfig(directory / "sidecar.kubeconfig", token),
             namespace="default",

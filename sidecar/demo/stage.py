@@ -46,7 +46,7 @@ def play(*, colour: bool) -> int:
     """Run the demo and return its exit code (see ``sidecar.demo.main``)."""
     if effective_capabilities() & _NEEDED != _NEEDED:
         if not _may_have_user_namespaces():
-            return _fail("needs root (or user namespaces, which this machine denies you): try sudo", EXIT_PRIVILEGE)
+            return _fail("needs root with CAP_SYS_ADMIN, or user namespaces, denied here: use sudo", EXIT_PRIVILEGE)
         _enter_user_namespace()
     style = Style(
         unicode="utf" in (sys.stdout.encoding or "").lower(),
@@ -56,6 +56,8 @@ def play(*, colour: bool) -> int:
     try:
         with _stopped_by_signals(), _scene() as scene:
             Story(scene, style=style, width=width).tell()
+    except BrokenPipeError:  # whoever read this has had enough; the command's business
+        raise
     except (StoryError, LanError, ControlPlaneError, ClusterError, ApiError, OSError) as error:
         return _fail(str(error), EXIT_FAILED)
     except (ApiException, HTTPError) as error:

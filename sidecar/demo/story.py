@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from sidecar.demo.answers import Outage
     from sidecar.demo.cluster import Cluster
     from sidecar.demo.node import SidecarNode
     from sidecar.demo.probe import Prober
 
 VIP = "10.77.0.100"
 
-_BOLD, _PLAIN = "\033[1m", "\033[0m"
+_BOLD = "\033[1m"
+_INDENT = "   "
 _DEADLINE = 30.0  # seconds until an act must have come to its end
 _DWELL = 1.5  # seconds after it, for the picture
 _LEAD = 1.0  # seconds before it, likewise
@@ -45,12 +47,21 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How an act ended: its name, the client's outages in it and who answered at the end."""
+class Act:
+    """What is done (``cue``, in a few words), and who is to be master at its end."""
 
-    act: str
-    outage: str
+    title: str
+    cue: str
     master: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an act ended: the client's outages, and for how long two nodes answered."""
+
+    act: Act
+    outage: str
+    both: str
 
 
 def pod_name(node: str) -> str:
@@ -76,42 +87,67 @@ class Story:
         first, second, third = self._nodes
         sidecar = self._scene.sidecars[first]
         self._introduce()
-        self._act("Election", f"start on {first}, {second}, {third}", self._start_all, master=first)
-        self._act("Crash of the master", f"SIGKILL on {first}", sidecar.kill_all, master=second)
-        self._act("Its return", f"start on {first}", sidecar.start, master=first)
-        self._act("Planned stop", f"SIGTERM on {first}", lambda: self._stop(sidecar), master=second)
+        self._act(
+            Act("Election", f"start on {first}, {second}, {third}", master=first),
+            "All listen for 3 s and some 256ths, the lower the advskew the fewer: the first to hear nobody is master.",
+            self._start_all,
+        )
+        self._act(
+            Act("Crash of the master", f"SIGKILL on {first}", master=second),
+            f"No goodbye. {first}'s kernel answers until its lease of the VIP ends; {second} misses 3 adverts.",
+            sidecar.kill_all,
+        )
+        self._act(
+            Act("Its return", f"start on {first}", master=first),
+            f"{first} advertises more often than {second}, so with preempt it takes over from it.",
+            sidecar.start,
+        )
+        self._act(
+            Act("Planned stop", f"SIGTERM on {first}", master=second),
+            f"{first} lets go of the VIP and says goodbye, and {second} takes over at once.",
+            lambda: os.kill(sidecar.pid, signal.SIGTERM),
+        )
+        if code := sidecar.wait():
+            raise StoryError(f"the sidecar of {first} ended with exit code {code}:\n{_tail(sidecar)}")
         self._sum_up()
 
     def _introduce(self) -> None:
         self._say(f"""\
 Three nodes and a client on a LAN of network namespaces, one carp-sidecar per node, advbase 1, dead ratio 3.
 The VIP is {VIP}; {self._nodes[0]} is preferred (lowest advskew, preempt). The client asks every 5 ms who answers.
-The API is {self._scene.api}.
+The API is {self._scene.api}
 To look on: kubectl --kubeconfig {self._scene.kubeconfig} get pods -L carp-role -w""")
 
     def _start_all(self) -> None:
         for sidecar in self._scene.sidecars.values():
             sidecar.start()
 
-    def _stop(self, sidecar: SidecarNode) -> None:
-        if code := sidecar.terminate():
-            raise StoryError(f"{sidecar.node.name}'s sidecar ended with exit code {code}:\n{_tail(sidecar)}")
-
-    def _act(self, title: str, cue: str, action: Callable[[], object], *, master: str) -> None:
-        """Do something, tell what comes of it until ``master`` alone answers and is labelled, and show the picture."""
+    def _act(self, act: Act, why: str, action: Callable[[], object]) -> None:
+        """Do something, tell what comes of it until the new master alone answers and is labelled, show the picture."""
         began = time.monotonic()
-        self._marks.append(Mark(began, cue))
-        self._say(f"\n{self._bold(f'{len(self._endings) + 1}. {title}')}")
-        self._event(0.0, cue)
+        self._marks.append(Mark(began, act.cue))
+        self._say(f"\n{self._bold(f'{len(self._endings) + 1}. {act.title}')}\n{_INDENT}{why}\n")
+        self._event(0.0, act.cue)
         action()
-        self._follow(began, master)
+        self._follow(began, act.master)
         time.sleep(_DWELL)
+        ending = self._ending(act, began)
+        self._endings.append(ending)
+        self._say(f"{_INDENT}the client's outage: {self._bold(ending.outage)}\n")
+        self._picture(began - _LEAD, origin=began)
+        table = _indent(self._scene.cluster.masters_table())
+        self._say(f"\n{_INDENT}$ kubectl get pods -l carp-role=master -L carp-role\n{table}")
+
+    def _ending(self, act: Act, began: float) -> Ending:
         outages = self._scene.echo.answers().outages(since=began)
-        told = self._outage_text(outages, began)
-        self._endings.append(Ending(f"{title}: {cue}", told, master))
-        self._say(f"   client's outage: {self._bold(told)}\n")
-        self._picture(began - _LEAD)
-        self._say(f"\n   $ kubectl get pods -l carp-role=master -L carp-role\n{_indent(self._table())}")
+        if not outages:
+            outage = "none"
+        elif not self._endings:
+            outage = f"until {_milliseconds(outages[0].end - began)} after the start"
+        else:
+            outage = " + ".join(_milliseconds(outage.seconds) for outage in outages)
+        overlap = self._scene.arp.answers().overlap(since=began)
+        return Ending(act, outage, _milliseconds(overlap) if overlap else "never")
 
     def _follow(self, began: float, master: str) -> None:
         while not (self._look(began) == master and self._labelled == (pod_name(master),)):
@@ -122,7 +158,7 @@ To look on: kubectl --kubeconfig {self._scene.kubeconfig} get pods -L carp-role 
                 )
                 raise StoryError(
                     f"{master} should be master, but {_DEADLINE:g} s later {self._answering or 'nobody'} answers and "
-                    f"carp-role=master is on {', '.join(self._labelled) or 'no pod'}\n{logs}"
+                    f"carp-role=master is on {' and '.join(self._labelled) or 'no pod'}\n{logs}"
                 )
             time.sleep(_POLL)
 
@@ -135,7 +171,8 @@ To look on: kubectl --kubeconfig {self._scene.kubeconfig} get pods -L carp-role 
                     self._event(latest.at - began, f"the last answer from {self._answering}")
                 self._answering = None
             elif latest.node != self._answering:
-                self._event(latest.at - began, f"{latest.node} answers for {VIP}")
+                since = self._scene.arp.answers().since_when(latest.node) or latest.at
+                self._event(since - began, f"{latest.node} answers for {VIP}")
                 self._answering = latest.node
         labelled = self._scene.cluster.masters()
         if labelled != self._labelled:
@@ -144,18 +181,12 @@ To look on: kubectl --kubeconfig {self._scene.kubeconfig} get pods -L carp-role 
             self._labelled = labelled
         return self._answering
 
-    def _outage_text(self, outages: tuple[Outage, ...], began: float) -> str:
-        if not outages:
-            return "none, every ping was answered"
-        if outages[0].start < began and len(self._endings) == 0:
-            return f"none yet: the first answer came {(outages[0].end - began) * 1000:,.0f} ms after the start"
-        return " + ".join(f"{outage.seconds * 1000:,.0f} ms" for outage in outages)
-
-    def _picture(self, since: float) -> None:
+    def _picture(self, since: float, *, origin: float) -> None:
         timeline = Timeline(
             since=since,
             until=time.monotonic(),
-            width=self._width - 3,
+            origin=origin,
+            width=self._width - len(_INDENT),
             style=self._style,
             nodes=self._nodes,
         )
@@ -163,19 +194,13 @@ To look on: kubectl --kubeconfig {self._scene.kubeconfig} get pods -L carp-role 
         self._say(_indent(timeline.render(self._scene.arp.answers(), outages=outages, marks=self._marks)))
 
     def _sum_up(self) -> None:
-        answers = self._scene.arp.answers()
-        rows = [["ACT", "CLIENT'S OUTAGE", "THEN MASTER"], *([e.act, e.outage, e.master] for e in self._endings)]
-        overlap = answers.overlap()
-        both = f"for {overlap * 1000:,.0f} ms" if overlap else "never"
-        self._say(f"\n{self._bold('In all')}\n{_indent(columns(rows))}\n")
-        self._picture(self._marks[0].at - _LEAD / 2)
-        self._say(f"\n   Two nodes at once answered {both}, in {len(answers.sent):,} ARP requests.")
-
-    def _table(self) -> str:
-        return self._scene.cluster.masters_table()
+        heads = ["ACT", "CLIENT'S OUTAGE", "TWO ANSWERED", "THEN MASTER"]
+        rows = [[f"{e.act.title}: {e.act.cue}", e.outage, e.both, e.act.master] for e in self._endings]
+        self._say(f"\n{self._bold('In all')}\n{_indent(columns([heads, *rows]))}\n")
+        self._picture(self._marks[0].at - _LEAD / 2, origin=self._marks[0].at)
 
     def _event(self, after: float, text: str) -> None:
-        self._say(f"   {after:+8.3f} s  {text}")
+        self._say(f"{_INDENT}{after:+8.3f} s  {text}")
 
     def _bold(self, text: str) -> str:
         return self._style.paint(text, _BOLD)
@@ -185,7 +210,11 @@ To look on: kubectl --kubeconfig {self._scene.kubeconfig} get pods -L carp-role 
 
 
 def _indent(text: str) -> str:
-    return "\n".join(f"   {line}".rstrip() for line in text.splitlines())
+    return "\n".join(f"{_INDENT}{line}".rstrip() for line in text.splitlines())
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms"
 
 
 def _tail(sidecar: SidecarNode) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -39,10 +40,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """The time from ``since`` to ``until`` (seconds on the monotonic clock) on lines of ``width`` characters."""
+    """The time from ``since`` to ``until``, counted from ``origin`` (all in seconds on the monotonic clock).
+
+    Lines have at most ``width`` characters.
+    """
 
     since: float
     until: float
+    origin: float
     width: int
     style: Style
     nodes: Sequence[str]
@@ -58,8 +63,8 @@ class Timeline:
             hit = self._cells((a.at, a.at + answers.interval) for a in answers.received if a.node == node)
             runs = self._runs(hit, block=block, nothing=nothing)
             lines.append(self._label(node) + runs)
-        lines.append(self._label(_SILENCE) + self.style.paint(self._silence(outages), _RED))
-        lines.append(self._label("") + self.style.paint(self._scale(), _DIM))
+        lines.append(self._label(_SILENCE) + self.style.paint(self._silence(outages).rstrip(), _RED))
+        lines.append(self._label("") + self.style.paint(self._scale().rstrip(), _DIM))
         return "\n".join(line.rstrip() for line in lines)
 
     @property
@@ -93,13 +98,15 @@ class Timeline:
     def _silence(self, outages: Sequence[Outage]) -> str:
         bar = "▒" if self.style.unicode else "x"
         line = [" "] * self._count
-        for outage in outages:
-            cells = sorted(self._cells([(outage.start, outage.end)]))
-            figure = f" {outage.seconds * 1000:,.0f} ms"
+        drawn = [(cells, outage) for outage in outages if (cells := self._cells([(outage.start, outage.end)]))]
+        for cells, _ in drawn:
             for cell in cells:
                 line[cell] = bar
-            if cells and cells[-1] + len(figure) < self._count:
-                line[cells[-1] + 1 : cells[-1] + 1 + len(figure)] = figure
+        for cells, outage in drawn:
+            figure = f" {outage.seconds * 1000:,.0f} ms"
+            place = slice(max(cells) + 1, max(cells) + 1 + len(figure))
+            if place.stop <= self._count and not "".join(line[place]).strip():
+                line[place] = figure
         return "".join(line)
 
     def _marks(self, marks: Sequence[Mark]) -> list[str]:
@@ -112,29 +119,30 @@ class Timeline:
             if not 0 <= cell < self._count:
                 continue
             pointers[cell] = pointer
-            start = max(0, min(cell, self._count - len(mark.text)))
-            end = start + len(mark.text)
+            text = mark.text[: self._count]
+            start = max(0, min(cell, self._count - len(text)))
+            end = start + len(text)
             for line in lines:
                 if not "".join(line[max(0, start - 2) : end]).strip():
                     break
             else:
                 line = [" "] * self._count
                 lines.append(line)
-            line[start:end] = mark.text
+            line[start:end] = text
         return [
             self._label("") + self.style.paint("".join(line).rstrip(), _YELLOW)
             for line in (*reversed(lines), *([pointers] if lines else []))
         ]
 
     def _scale(self) -> str:
-        """Return figures in seconds since the start, under the cells of their times."""
+        """Return figures in seconds since the origin, each beginning under the cell of its time."""
         per_second = self._count / (self.until - self.since)
         step = next((step for step in _STEPS if step * per_second >= _LEAST_STEP), _STEPS[-1])
         line = [" "] * self._count
-        figure = 0
-        while (cell := round(figure * step * per_second)) < self._count:
+        first = math.ceil(round((self.since - self.origin) / step, 6))
+        for figure in range(first, first + self._count):
+            cell = self._cell(self.origin + figure * step)
             text = f"{figure * step:g} s"
-            if cell + len(text) <= self._count:
+            if cell >= 0 and cell + len(text) <= self._count:
                 line[cell : cell + len(text)] = text
-            figure += 1
         return "".join(line)
