@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/pytest
 
-.PHONY: help demo test check lint types layers unit netns cluster cluster-tools system-packages install format clean
+.PHONY: help demo docs test check lint types layers unit netns cluster cluster-tools system-packages install format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ install: $(STAMP) ## The virtual environment in .venv, with the development tool
 $(STAMP): pyproject.toml tools/venv.sh
 	@tools/venv.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
+
+docs: $(STAMP) ## Write the pages that are made from the code
+	@$(BIN)/python -m sidecar.config.reference > docs/settings.md
 
 format: $(STAMP) ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -21,7 +21,7 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 1.0
 """Seconds between attempts: short, since only agents with something to say ask, and labels follow within 2 s."""
 REFUSED_DELAY = 15.0
-"""Seconds between attempts once the server has refused us (401, 403, 404) for a while: only a person can change that."""
+"""Seconds between attempts once the server has refused us (401, 403, 404) for a while: only a person can help then."""
 PATIENT_REFUSALS = 10
 """Refusals in a row before that: a server that has just started refuses everybody until it has read its rules."""
 

@@ -1,0 +1,47 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli import main
+from sidecar.config.reference import markdown
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_settings_page_is_made_from_the_model() -> None:
+    assert (ROOT / "docs/settings.md").read_text() == markdown(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_names_every_make_target_and_command_that_it_uses() -> None:
+    readme = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"^make ([a-z-]+)$", readme, re.M)) == {"demo", "test"} <= targets
+
+
+@pytest.mark.parametrize("command", ["run", "check", "status", "decode", "demo"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+def test_every_variable_in_the_readme_is_a_setting() -> None:
+    known = set(re.findall(r"`([A-Z_]+)`", markdown()))
+    for page in PAGES:
+        if page.name != "CHANGELOG.md":
+            used = set(re.findall(r"\bCARP_[A-Z_]+\b", page.read_text()))
+            assert used <= known, page
