@@ -43,7 +43,7 @@ from sidecar.ipc.messages import (
 )
 from sidecar.ipc.plan import Plan, decode_plan
 from sidecar.net import lease, sockets
-from sidecar.net.addresses import Addresses, Link
+from sidecar.net.addresses import AddressError, Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
 from sidecar.observe import log as observe_log
 
@@ -103,7 +103,7 @@ class Supervisor:
         self._control = ControlServer(Path(plan.runtime_dir))
         self._links: dict[str, Link] = {}
         self._sockets: dict[str, socket.socket] = {}
-        self._memberships: list[socket.socket] = []
+        self._memberships: dict[tuple[str, str], socket.socket] = {}
         self._leases: dict[str, lease.VipLease] = {}
         self._held: set[str] = set()
         """Groups whose VIPs are leased to this node."""
@@ -161,8 +161,11 @@ class Supervisor:
 
     def _sweep(self) -> None:
         vips = [ip_interface(vip) for group in self._plan.groups for vip in group.vips]
-        for removed in lease.sweep(self._kernel(), vips):
-            log.warning("removed %s, which an earlier run left behind", removed)
+        try:
+            for removed in lease.sweep(self._kernel(), vips):
+                log.warning("removed %s, which an earlier run left behind", removed)
+        except AddressError as error:
+            log.warning("%s: what an earlier run left behind stays until its lease ends", error)
 
     def _open_interfaces(self) -> None:
         for group in self._plan.groups:
@@ -174,8 +177,10 @@ class Supervisor:
                 )
             if group.interface not in self._sockets:
                 self._sockets[group.interface] = self._open_socket(group.interface)
-            destination = IPv4Address(group.multicast_group)
-            self._memberships.append(sockets.join(index=link.index, group=destination))
+            membership = (group.interface, group.multicast_group)
+            if membership not in self._memberships:
+                destination = IPv4Address(group.multicast_group)
+                self._memberships[membership] = sockets.join(index=link.index, group=destination)
             self._leases[group.name] = lease.VipLease(
                 index=link.index,
                 vips=tuple(ip_interface(vip) for vip in group.vips),

@@ -97,6 +97,8 @@ class Addresses:
             self._route.addr("replace", **settings)
         except NetlinkError as error:
             raise AddressError(f"the kernel refused {vip}: {_said(error)}") from error
+        except OSError as error:
+            raise AddressError(f"the kernel cannot be asked for {vip}: {error.strerror}") from error
 
     def take(self, *, index: int, vip: IPInterface) -> None:
         """Remove ``vip`` from an interface; it need not be there. Raises AddressError."""
