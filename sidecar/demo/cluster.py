@@ -10,6 +10,7 @@ import contextlib
 import json
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -85,7 +86,8 @@ class Cluster:
                 "containers": [container],
             },
         }
-        running = {**container, "imageID": "", "ready": True, "restartCount": 0}
+        state = {"running": {"startedAt": datetime.now(UTC).isoformat()}}
+        running = {**container, "imageID": "", "ready": True, "restartCount": 0, "state": state}
         self._core.create_namespaced_pod(self._namespace, pod)
         self._core.patch_namespaced_pod_status(
             name, self._namespace, {"status": {"phase": "Running", "containerStatuses": [running]}}

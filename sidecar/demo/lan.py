@@ -38,7 +38,9 @@ CLIENT_NUMBER = 200
 _CLONE_NEWNET = 0x40000000
 _LINKS_DEADLINE = 10.0  # seconds
 _ETH_P_ALL = 0x0003
-_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC = 263, 1, 1
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_MR_PROMISC = 263, 1, 6, 1
+_SO_RCVBUFFORCE = 33
+_TAP_BUFFER = 8 << 20  # bytes
 _IPV6 = Path("/proc/sys/net/ipv6")
 
 
@@ -141,9 +143,16 @@ class Lan:
 
     @contextlib.contextmanager
     def capture(self, path: Path) -> Iterator[None]:
-        """Write every frame that crosses the bridge while inside to ``path`` (pcap), each of them once."""
-        with inside(self._bridge, _tap) as tap, record(tap, path):
-            yield
+        """Write every frame that crosses the bridge while inside to ``path`` (pcap), each of them once.
+
+        Raises LanError on leaving where the machine was too busy to see them all.
+        """
+        with inside(self._bridge, _tap) as tap:
+            with record(tap, path):
+                yield
+            _, missed = struct.unpack("II", tap.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        if missed:
+            raise LanError(f"the capture {path} lacks {missed} frames: the machine was too busy")
 
     def _cable(self) -> None:
         for host in self._hosts:
@@ -227,7 +236,7 @@ def _create(netns: str) -> None:
         NETNS.mkdir(exist_ok=True)
         path.touch()
     except OSError as error:
-        raise LanError(f"can't make {path}: {error.strerror}; run it as root") from error
+        raise LanError(f"can't make {path}: {error.strerror} (it takes root)") from error
     _execute(["unshare", f"--net={path}", "true"])
 
 
@@ -264,6 +273,8 @@ def _tune_bridge() -> None:
 
 def _tap() -> socket.socket:
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with contextlib.suppress(PermissionError):  # which root of a user namespace may not
+        tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _TAP_BUFFER)
     tap.bind((BRIDGE, _ETH_P_ALL))
     # A promiscuous bridge device is given a copy of every frame that it forwards.
     request = struct.pack("iHH8s", socket.if_nametoindex(BRIDGE), _PACKET_MR_PROMISC, 0, b"")

@@ -151,16 +151,16 @@ To look on: kubectl --kubeconfig {self._scene.kubeconfig} get pods -L carp-role 
 
     def _follow(self, began: float, master: str) -> None:
         while not (self._look(began) == master and self._labelled == (pod_name(master),)):
-            if time.monotonic() > began + _DEADLINE:
-                logs = "\n".join(
-                    f"--- {name}, {'running' if sidecar.running else 'not running'}:\n{_tail(sidecar)}"
-                    for name, sidecar in self._scene.sidecars.items()
-                )
-                raise StoryError(
-                    f"{master} should be master, but {_DEADLINE:g} s later {self._answering or 'nobody'} answers and "
-                    f"carp-role=master is on {' and '.join(self._labelled) or 'no pod'}\n{logs}"
-                )
-            time.sleep(_POLL)
+            runs = self._scene.sidecars[master].running
+            if runs and time.monotonic() < began + _DEADLINE:
+                time.sleep(_POLL)
+                continue
+            fault = f"it is not {_DEADLINE:g} s later" if runs else "its sidecar has ended"
+            logs = [f"--- {name}:\n{_tail(sidecar)}" for name, sidecar in self._scene.sidecars.items()]
+            raise StoryError(
+                f"{master} should be master, but {fault}; {self._answering or 'nobody'} answers and "
+                f"carp-role=master is on {' and '.join(self._labelled) or 'no pod'}\n" + "\n".join(logs)
+            )
 
     def _look(self, began: float) -> str | None:
         """Tell what has changed, and return who answers."""

@@ -49,7 +49,7 @@ def age(seconds: float) -> str:
 def _cells(pod: Pod, now: datetime) -> list[str]:
     spec, status = pod.get("spec", {}), pod.get("status", {})
     containers = status.get("containerStatuses", [])
-    ready = sum(1 for container in containers if container.get("ready"))
+    ready = sum(1 for container in containers if container.get("ready") and container.get("state", {}).get("running"))
     restarts = sum(int(container.get("restartCount", 0)) for container in containers)
     created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
     return [

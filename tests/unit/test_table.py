@@ -15,7 +15,10 @@ POD: dict[str, Any] = {
     "status": {
         "phase": "Running",
         "podIP": "10.0.0.1",
-        "containerStatuses": [{"ready": True, "restartCount": 2}, {"ready": False, "restartCount": 1}],
+        "containerStatuses": [
+            {"ready": True, "restartCount": 2, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
+            {"ready": True, "restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+        ],
         "conditions": [{"type": "carp-sidecar/master", "status": "True"}],
     },
 }
