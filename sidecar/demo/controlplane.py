@@ -76,7 +76,7 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 
 def _first(candidates: Iterable[Path]) -> Path | None:
-    return next((path for path in candidates if path.is_file() and os.access(path, os.X_OK)), None)
+    return next((path for path in candidates if os.access(path, os.X_OK) and path.is_file()), None)
 
 
 def free_port(address: str = "127.0.0.1") -> int:
