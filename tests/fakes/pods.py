@@ -21,7 +21,7 @@ class FakePods:
     calls: int = 0
     _version: int = 100
 
-    def add(self, name: str, labels: Mapping[str, str] = {}, annotations: Mapping[str, str] = {}) -> None:  # noqa: B006
+    def add(self, name: str, labels: Mapping[str, str] = {}, annotations: Mapping[str, str] = {}) -> None:
         self._version += 1
         self.pods[name] = Pod(
             name=name, resource_version=str(self._version), labels=dict(labels), annotations=dict(annotations)
