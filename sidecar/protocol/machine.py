@@ -207,7 +207,8 @@ class Group:
         if self._leased:
             self._announcements_left = max(self._announcements_left, 1)
             self._announce_at = now + ANNOUNCE_SPACING  # again, once he has let go
-            done.append(effects.Announce())
+            # The lease as well: this advert puts the next one off, and with it the next renewal.
+            done += [effects.Renew(), effects.Announce()]
         return done
 
     def _outranked_by(self, advert: AdvertReceived, theirs: float) -> bool:

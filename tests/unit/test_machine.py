@@ -258,7 +258,7 @@ def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.Advert
 )
 def test_a_master_answers_a_rival_that_it_outranks_at_once_but_no_storm(heard: events.AdvertReceived) -> None:
     group, at = master(replace(BASE, advskew=10))
-    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Announce]
+    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Renew, Announce]
     assert group.handle(heard, at + 0.3) == ()
     assert group.role is Role.MASTER
 
