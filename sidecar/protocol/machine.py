@@ -56,7 +56,7 @@ class Group:
         self._down_reason = Reason.MASTER_DOWN
         self._down_detail = ""
         self._granted_extra = False
-        self._heard_at: float | None = None
+        self._heard_at = -math.inf
         self._next_advert = math.inf
         self._last_sent = -math.inf
         self._replied_at = -math.inf
@@ -167,26 +167,38 @@ class Group:
     def _advert_as_backup(self, advert: AdvertReceived, now: float) -> list[Effect]:
         theirs = timing.interval(advbase=advert.advbase, advskew=advert.advskew)
         if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
+            if self.master not in (None, advert.source):
+                return []  # overtaken on its way: another has stood up already
             self.master = None
             due = now + self.config.advskew * BOW_OUT_STAGGER
             if due < self._down_at:
                 self._arm_down(due, Reason.BOW_OUT, f"{advert.source} said goodbye")
             return []
-        if self.config.preempt and self.interval < theirs and advert.demotion >= self.demotion:
-            detail = f"{advert.source} advertises every {theirs:.3f} s, this node every {self.interval:.3f} s"
-            return self._become_master(Reason.PREEMPT, detail, now)
-        if advert.demotion > self.demotion:
-            detail = f"{advert.source} is demoted by {advert.demotion}, this node by {self.demotion}"
-            return self._become_master(Reason.DEMOTED_MASTER, detail, now)
-        if self.config.advbase != 0 and self.master_down < theirs:
-            detail = (
-                f"{advert.source} advertises every {theirs:.3f} s, later than our timer of {self.master_down:.3f} s"
-            )
-            return self._become_master(Reason.SLOWER_MASTER, detail, now)
+        cause = self._cause_to_take_over(advert, theirs)
+        if cause is not None:
+            # Of two masters the one that we follow deals with the other; a third would only join in.
+            return [] if self._follows_another(advert.source, now) else self._become_master(*cause, now)
         self.master = advert.source
         self._heard_at = now
         self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
         return []
+
+    def _cause_to_take_over(self, advert: AdvertReceived, theirs: float) -> tuple[Reason, str] | None:
+        """Return why a backup need not wait for the timer: its reason and a sentence for people."""
+        if self.config.preempt and self.interval < theirs and advert.demotion >= self.demotion:
+            detail = f"{advert.source} advertises every {theirs:.3f} s, this node every {self.interval:.3f} s"
+            return Reason.PREEMPT, detail
+        if advert.demotion > self.demotion:
+            detail = f"{advert.source} is demoted by {advert.demotion}, this node by {self.demotion}"
+            return Reason.DEMOTED_MASTER, detail
+        if self.config.advbase != 0 and self.master_down < theirs:
+            detail = f"{advert.source} advertises every {theirs:.3f} s, our timer is {self.master_down:.3f} s"
+            return Reason.SLOWER_MASTER, detail
+        return None
+
+    def _follows_another(self, source: IPAddress, now: float) -> bool:
+        """Tell whether another master than ``source`` was heard within our interval."""
+        return self.master not in (None, source) and now - self._heard_at < self.interval
 
     def _advert_as_master(self, advert: AdvertReceived, now: float) -> list[Effect]:
         if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
@@ -243,7 +255,7 @@ class Group:
         detail = self._down_detail
         if not detail:
             detail = "no advert was heard"
-            if self.master is not None and self._heard_at is not None:
+            if self.master is not None:
                 detail = f"no advert from {self.master} for {now - self._heard_at:.3f} s"
         return self._become_master(self._down_reason, detail, now)
 
@@ -287,7 +299,6 @@ class Group:
     def _become_master(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         before, self.role = self.role, Role.MASTER
         self.master = self.config.source
-        self._heard_at = None
         self._leased = False
         self._announcements_left = ANNOUNCE_COUNT
         self._announce_at = math.inf

@@ -173,6 +173,26 @@ def test_preemption_respects_that_the_own_node_is_more_demoted() -> None:
     assert group.handle(advert(advskew=100), 0.5) == ()
 
 
+@pytest.mark.parametrize(
+    "rival", [advert(advskew=200, source=IPv4Address("10.0.0.7")), advert(demotion=1), advert(advbase=9)]
+)
+def test_a_backup_leaves_the_rival_of_the_master_that_it_follows_to_that_master(rival: events.AdvertReceived) -> None:
+    group = started(replace(BASE, preempt=True, advskew=10))
+    followed = IPv4Address("10.0.0.1")
+    group.handle(advert(source=followed), 1.0)
+    assert group.handle(rival, 1.002) == ()
+    assert (group.role, group.master) == (Role.BACKUP, followed)
+    assert group.deadline() == pytest.approx(1.0 + group.master_down)
+    # An interval without a word from the one it follows, and the rival counts again.
+    assert changes(group.handle(rival, 1.0 + group.interval))[0][0] is Role.MASTER
+
+
+def test_a_backup_takes_over_at_once_from_the_master_that_it_follows() -> None:
+    group = started(replace(BASE, advskew=10))
+    group.handle(advert(), 1.0)
+    assert changes(group.handle(advert(demotion=1), 1.002)) == [(Role.MASTER, Reason.DEMOTED_MASTER)]
+
+
 # Bow-out -------------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +212,14 @@ def test_a_bow_out_never_makes_a_backup_wait_longer() -> None:
     group = started(replace(BASE, advskew=254))
     group.handle(advert(advbase=255, advskew=255), 3.98)
     assert group.deadline() == pytest.approx(3 + 254 / 256)
+
+
+def test_a_bow_out_that_was_overtaken_by_the_successors_advert_changes_nothing() -> None:
+    group = started(replace(BASE, advskew=100))
+    group.handle(advert(source=IPv4Address("10.0.0.1")), 1.0)
+    assert group.handle(advert(advbase=255, advskew=255), 1.001) == ()
+    assert group.deadline() == pytest.approx(1.0 + group.master_down)
+    assert group.master == IPv4Address("10.0.0.1")
 
 
 def test_a_master_ignores_the_bow_out_of_another() -> None:
@@ -215,7 +243,8 @@ def test_a_stop_waits_for_the_last_of_several_releases() -> None:
     group, at = master()
     group.handle(advert(advskew=0, source=IPv4Address("10.0.0.1")), at + 0.1)  # yields
     assert group.role is Role.BACKUP
-    group.handle(advert(demotion=9), at + 0.2)  # and takes over again before the release was answered
+    # and takes over again before the release was answered
+    group.handle(advert(demotion=9, source=IPv4Address("10.0.0.1")), at + 0.2)
     group.handle(events.Stop(), at + 0.3)
     assert group.handle(RELEASED, at + 0.3) == ()
     assert group.handle(RELEASED, at + 0.3) == (BOW_OUT, Finished())
