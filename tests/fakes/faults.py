@@ -1,0 +1,88 @@
+"""What can go wrong on the simulated LAN. ``node`` is a node's number, times are seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The whole sidecar is killed; its kernel lease runs on."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A sidecar that is not there starts, and sweeps what its earlier life left."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCrash:
+    """Only the engine dies; the parent starts it again, as master where the lease still stands."""
+
+    node: int
+    back_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The engine's loop does not run for a while; packets queue up."""
+
+    node: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The interface loses or regains its carrier."""
+
+    node: int
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A planned stop."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The kernel refuses the next ``times`` leases of a node."""
+
+    node: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Nothing of ``sender`` reaches ``receiver`` any more."""
+
+    sender: int
+    receiver: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """``members`` and the others don't hear each other any more."""
+
+    members: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """Everybody hears everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """From now on this share of all adverts is lost, for each receiver by itself."""
+
+    probability: float
+
+
+Fault = Crash | Restart | EngineCrash | Pause | Link | Stop | Refuse | Cut | Partition | Heal | Loss

@@ -1,0 +1,249 @@
+"""A node of the simulated LAN, cut as the real one is.
+
+A loop that drains its inbox before it looks at its timer, a parent that serves lease requests in order, and a kernel
+that lets an address go at most ``slop`` after its lifetime.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from sidecar.net.lease import lifetime
+from sidecar.protocol import effects, events, types
+from sidecar.protocol.machine import Group
+from sidecar.protocol.types import GroupConfig, Reason, Role
+
+if TYPE_CHECKING:
+    from tests.fakes.lan import Lan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What network, scheduler and kernel do at their worst. ``loss`` and ``duplication`` are probabilities."""
+
+    delay: float = 0.002
+    wake: float = 0.001
+    """From an event or a deadline to the loop that serves it."""
+    work: float = 0.002
+    """What the parent takes for one request."""
+    loss: float = 0.0
+    duplication: float = 0.0
+    slop: float = 0.9
+    """How much longer than its lifetime the kernel keeps an address (up to 0.7 was measured)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of role."""
+
+    at: float
+    node: int
+    after: Role
+    reason: Reason
+
+
+class Node:
+    """One host: kernel, parent and engine. ``group`` is None while no engine runs."""
+
+    def __init__(self, lan: Lan, number: int, config: GroupConfig, demotion: int) -> None:
+        self.lan = lan
+        self.number = number
+        self.config = config
+        self.demotion = demotion
+        self.group: Group | None = None
+        self.paused = False
+        self.link_up = True
+        self.finished = False
+        self.refusals = 0
+        self.lease_seconds = lifetime(advbase=config.advbase, dead_ratio=config.dead_ratio)
+        self.lease_until = -math.inf
+        self.stalled_until = -math.inf
+        """When the loop ran again after its last pause, crash or stop."""
+        self.reason: Reason | None = None
+        """Of the last change of role."""
+        self.sent = 0
+        self.confirmed = False
+        """The engine was told that the VIP is leased, and has not given it up since."""
+        self._releasing = 0
+        self._said = Role.INIT
+        self._inbox: deque[events.Event] = deque()
+        self._turn_at = math.inf
+        self._resumes_at = -math.inf
+        self._life = self._engine_life = 0
+        self._reviving = False
+        self._parent_free_at = 0.0
+
+    @property
+    def runs(self) -> bool:
+        return self.group is not None and not self.paused
+
+    @property
+    def role(self) -> Role | None:
+        return None if self.group is None else self.group.role
+
+    def answers(self) -> bool:
+        """Tell whether the kernel holds the VIP now."""
+        return self.lease_until > self.lan.now
+
+    # Life and death ----------------------------------------------------------------------------------------------
+
+    def start(self, *, resume: bool = False) -> None:
+        if not resume:
+            self.lease_until = -math.inf
+        self._engine_life += 1
+        self._reviving = False
+        self.group = Group(self.config)
+        self.group.demotion = self.demotion
+        self.paused = self.finished = self.confirmed = False
+        self._releasing = 0
+        self._said = Role.INIT
+        self.stalled_until = self.lan.now
+        self._turn_at = math.inf
+        self.deliver(events.Start(link_up=self.link_up, resume=resume))
+
+    def crash(self, *, engine_only: bool = False) -> None:
+        self.stalled_until = self.lan.now
+        self._engine_life += 1
+        self._life += not engine_only
+        self._reviving = engine_only
+        self.group = None
+        self._inbox.clear()
+
+    def revive(self) -> None:
+        """What the parent does for an engine that died."""
+        if self._reviving:
+            self.start(resume=self.answers())
+
+    def pause(self, seconds: float) -> None:
+        self.paused = True
+        self._resumes_at = self.lan.now + seconds
+        self.lan.at(self._resumes_at, self.resume)
+
+    def resume(self) -> None:
+        if self.paused and self._resumes_at <= self.lan.now:
+            self.paused = False
+            self.stalled_until = self.lan.now
+            self._turn_at = math.inf
+            self._wake(self.lan.now)
+
+    def resume_now(self) -> None:
+        self._resumes_at = self.lan.now
+        self.resume()
+
+    # The loop ----------------------------------------------------------------------------------------------------
+
+    def deliver(self, event: events.Event) -> None:
+        """Put an event where the loop finds it."""
+        if self.group is not None:
+            self._inbox.append(event)
+            self._wake(self.lan.now)
+
+    def _wake(self, at: float) -> None:
+        turn_at = at + self.lan.chance(self.lan.conditions.wake)
+        if turn_at < self._turn_at:
+            self._turn_at = turn_at
+            life = self._engine_life
+            self.lan.at(turn_at, lambda: self._turn(life, turn_at))
+
+    def _turn(self, life: int, planned: float) -> None:
+        """One turn of the loop: packets and answers first, then the timer."""
+        if life != self._engine_life or planned != self._turn_at or self.paused or self.group is None:
+            return
+        self._turn_at = math.inf
+        while self._inbox:
+            self._handle(self._inbox.popleft())
+        now, deadline = self.lan.now, self.group.deadline()
+        if deadline is not None and deadline <= now:
+            before = self.group.role
+            self._handle(events.Tick())
+            after = self.group.deadline()
+            moved = after is None or after > now
+            assert moved or self.group.role is not before, f"a Tick at {now} left the deadline at {after}"
+        if self.finished:
+            self.group = None
+            self.stalled_until = now
+            return
+        deadline = self.group.deadline()
+        if deadline is not None:
+            self._wake(max(deadline, now))
+
+    def _handle(self, event: events.Event) -> None:
+        assert self.group is not None
+        match event:
+            case events.LeaseAnswered(error=error) if not self._releasing:
+                self.confirmed = error is None
+            case events.LeaseReleased():
+                self._releasing -= 1
+        wanted = self.group.handle(event, self.lan.now)
+        for number, effect in enumerate(wanted):
+            assert not self.finished, f"{effect} after Finished"
+            if isinstance(effect, effects.RoleChanged):
+                assert effect.before is self._said, f"{effect} after {self._said}"
+                self._said = effect.after
+                released = effects.Release() in wanted[:number]
+                assert released or effect.before is not Role.MASTER, f"{effect} without a Release before it"
+            self._perform(effect)
+
+    def _perform(self, effect: effects.Effect) -> None:
+        """Carry out one effect; the assertions are the duties that effects.py puts on their order."""
+        match effect:
+            case effects.Advertise(advbase=types.BOW_OUT, advskew=types.BOW_OUT):
+                assert not self.answers(), "said goodbye while the kernel still answers"
+                self.lan.broadcast(self.number, effect)
+            case effects.Advertise():
+                assert self.role is Role.MASTER, "an advert of one who is not master"
+                self.lan.broadcast(self.number, effect)
+            case effects.Bind():
+                self.confirmed = False
+                self._ask_parent(self._lease)
+            case effects.Renew():
+                self._ask_parent(self._lease)
+            case effects.Release():
+                self.confirmed = False
+                self._releasing += 1
+                self._ask_parent(self._release)
+            case effects.Announce():
+                assert self.confirmed, "announced what is not leased"
+            case effects.RoleChanged():
+                self._note(effect)
+            case effects.Finished():
+                self.finished = True
+            case _:
+                assert_never(effect)
+
+    def _note(self, change: effects.RoleChanged) -> None:
+        self.reason = change.reason
+        self.lan.history.append(Change(self.lan.now, self.number, change.after, change.reason))
+
+    # The parent and the kernel -----------------------------------------------------------------------------------
+
+    def _ask_parent(self, serve: Callable[[], events.Event]) -> None:
+        lan, life, engine = self.lan, self._life, self._engine_life
+        self._parent_free_at = max(self._parent_free_at, lan.now) + lan.chance(lan.conditions.work)
+
+        def request() -> None:
+            if life != self._life:
+                return
+            answer = serve()
+            if engine == self._engine_life:
+                self.deliver(answer)
+
+        lan.at(self._parent_free_at, request)
+
+    def _lease(self) -> events.LeaseAnswered:
+        if self.refusals:
+            self.refusals -= 1
+            self.confirmed = False
+            self.lease_until = -math.inf
+            return events.LeaseAnswered(error="refused")
+        self.lease_until = self.lan.now + self.lease_seconds + self.lan.chance(self.lan.conditions.slop)
+        self.lan.at(self.lease_until, lambda: None)  # so that the watchers see it end
+        return events.LeaseAnswered(error=None)
+
+    def _release(self) -> events.LeaseReleased:
+        self.lease_until = -math.inf
+        return events.LeaseReleased()

@@ -1,0 +1,168 @@
+"""A LAN of CARP groups in virtual time: delay, loss, partitions, crashes and pauses, and kernels that lease the VIP.
+
+Deterministic: one event queue, one seeded source of chance. All times are seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sidecar.protocol import effects, events
+from sidecar.protocol.types import GroupConfig, Role
+from tests.fakes.faults import (
+    Crash,
+    Cut,
+    EngineCrash,
+    Fault,
+    Heal,
+    Link,
+    Loss,
+    Partition,
+    Pause,
+    Refuse,
+    Restart,
+    Stop,
+)
+from tests.fakes.host import Change, Conditions, Node
+
+
+class Lan:
+    """Nodes on one segment. ``watchers`` are called after every step; what they find wrong, they raise."""
+
+    def __init__(
+        self,
+        configs: Sequence[GroupConfig],
+        conditions: Conditions,
+        *,
+        seed: int,
+        demotions: Sequence[int] = (),
+    ) -> None:
+        self.conditions = conditions
+        self.now = 0.0
+        self.history: list[Change] = []
+        self.watchers: list[Callable[[], None]] = []
+        self._cut: set[tuple[int, int]] = set()
+        self._random = random.Random(seed)
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence = itertools.count()
+        every = [*demotions, *([0] * len(configs))]
+        self.nodes = [Node(self, number, config, every[number]) for number, config in enumerate(configs)]
+
+    # Time --------------------------------------------------------------------------------------------------------
+
+    def at(self, time: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (time, next(self._sequence), action))
+
+    def chance(self, most: float) -> float:
+        return self._random.uniform(0.0, most)
+
+    def run(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            self.now, _, action = heapq.heappop(self._queue)
+            action()
+            self._watch()
+        self.now = end
+        self._watch()
+
+    def _watch(self) -> None:
+        for watcher in self.watchers:
+            watcher()
+
+    # The wire ----------------------------------------------------------------------------------------------------
+
+    def hears(self, receiver: int, sender: int) -> bool:
+        up = self.nodes[sender].link_up and self.nodes[receiver].link_up
+        return up and (sender, receiver) not in self._cut
+
+    def broadcast(self, sender: int, advert: effects.Advertise) -> None:
+        self.nodes[sender].sent += 1
+        source = self.nodes[sender].config.source
+        packet = events.AdvertReceived(
+            source=source, advbase=advert.advbase, advskew=advert.advskew, demotion=advert.demotion
+        )
+        for node in self.nodes:
+            if node.number == sender:
+                continue
+            for _ in range(1 + (self._random.random() < self.conditions.duplication)):
+                self._carry(sender, node, packet)
+
+    def _carry(self, sender: int, receiver: Node, packet: events.AdvertReceived) -> None:
+        if not self.hears(receiver.number, sender) or self._random.random() < self.conditions.loss:
+            return
+
+        def arrive() -> None:
+            if self.hears(receiver.number, sender):
+                receiver.deliver(packet)
+
+        self.at(self.now + self.chance(self.conditions.delay), arrive)
+
+    # Faults ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+
+    def inject(self, fault: Fault) -> None:
+        """Let one fault happen now; one that makes no sense for the node as it is changes nothing."""
+        match fault:
+            case Partition(members):
+                others = set(range(len(self.nodes))) - members
+                self._cut_all([pair for m in members for o in others for pair in ((m, o), (o, m))])
+            case Cut(sender, receiver):
+                self._cut_all([(sender, receiver)])
+            case Heal():
+                self._heal()
+            case Loss(probability):
+                self.conditions = replace(self.conditions, loss=probability)
+            case _:
+                self._inject_into(self.nodes[fault.node], fault)
+        self._watch()
+
+    def _inject_into(self, node: Node, fault: Crash | Restart | EngineCrash | Pause | Link | Stop | Refuse) -> None:
+        match fault:
+            case Crash() if node.group is not None:
+                node.crash()
+            case Restart() if node.group is None:
+                node.start()
+            case EngineCrash(back_after=delay) if node.group is not None:
+                node.crash(engine_only=True)
+                self.at(self.now + delay, node.revive)
+            case Pause(seconds=seconds) if node.runs:
+                node.pause(seconds)
+            case Link(up=up) if node.link_up != up:
+                node.link_up = up
+                node.deliver(events.LinkChanged(up=up))
+            case Stop():
+                node.deliver(events.Stop())
+            case Refuse(times=times):
+                node.refusals = times
+            case _:
+                return
+
+    def _cut_all(self, pairs: Sequence[tuple[int, int]]) -> None:
+        self._cut.update((sender, receiver) for sender, receiver in pairs if sender != receiver)
+
+    def _heal(self) -> None:
+        self._cut.clear()
+
+    def settle(self) -> None:
+        """End every fault that can end by itself: cuts, loss, pauses, refusals, an engine's absence."""
+        self._heal()
+        self.conditions = replace(self.conditions, loss=0.0)
+        for node in self.nodes:
+            node.refusals = 0
+            node.resume_now()
+            node.revive()
+
+    def contenders(self) -> list[Node]:
+        """Return the nodes that could be master."""
+        return [node for node in self.nodes if node.group is not None and node.link_up]
+
+    def masters(self) -> list[Node]:
+        return [node for node in self.nodes if node.role is Role.MASTER]

@@ -1,0 +1,117 @@
+"""What is measured on the simulated LAN, and watchers that raise where something is that may be at no moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from sidecar.protocol import timing
+from sidecar.protocol.types import Role
+from tests.fakes.host import Node
+from tests.fakes.lan import Lan
+
+
+def down(node: Node) -> float:
+    config = node.config
+    return timing.master_down(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
+
+
+def interval(node: Node) -> float:
+    return timing.interval(advbase=node.config.advbase, advskew=node.config.advskew)
+
+
+def rank(node: Node) -> tuple[int, float]:
+    """The lower, the better: what preempt compares."""
+    return node.demotion, interval(node)
+
+
+def moment(lan: Lan) -> float:
+    """What it takes at most to carry an advert, to wake for it, and to have the parent put or take a lease on it."""
+    conditions = lan.conditions
+    return conditions.delay + 2 * conditions.wake + 3 * conditions.work
+
+
+def bound(lan: Lan) -> float:
+    """From the last fault to the one master: the longest timer or lease, and three intervals.
+
+    One is the grace for who woke late, two are for rivals to settle it.
+    """
+    timers = max(down(node) for node in lan.nodes)
+    leases = max(node.lease_seconds for node in lan.nodes) + lan.conditions.slop
+    return max(timers, leases) + 3 * max(interval(node) for node in lan.nodes) + 10 * moment(lan)
+
+
+# Watchers: what may be at no moment --------------------------------------------------------------------------------
+
+Pairwise = Callable[[Node, Node], bool]
+
+
+class AtMost:
+    """Fails where ``both`` holds of two nodes for longer than ``seconds`` allow them."""
+
+    def __init__(self, lan: Lan, both: Pairwise, seconds: Callable[[Node, Node], float]) -> None:
+        self._lan = lan
+        self._both = both
+        self._seconds = seconds
+        self._since: dict[tuple[int, int], float] = {}
+
+    def __call__(self) -> None:
+        now = self._lan.now
+        for first, second in combinations(self._lan.nodes, 2):
+            pair = (first.number, second.number)
+            lasted = now - self._since.get(pair, now)
+            most = self._seconds(first, second)
+            assert lasted <= most, f"nodes {pair} for {lasted:.4f} s, at most {most:.4f} s, at {now:.4f}"
+            if self._both(first, second):
+                self._since.setdefault(pair, now)
+            else:
+                self._since.pop(pair, None)
+
+
+def hear_each_other(lan: Lan, first: Node, second: Node) -> bool:
+    """Two loops that run and lose nothing of one another."""
+    ways = (first.number, second.number), (second.number, first.number)
+    return first.runs and second.runs and not lan.conditions.loss and all(lan.hears(*way) for way in ways)
+
+
+def no_two_masters(lan: Lan) -> AtMost:
+    """Two masters that hear each other settle it by the next advert of the better one."""
+
+    def both(first: Node, second: Node) -> bool:
+        return first.role is second.role is Role.MASTER and hear_each_other(lan, first, second)
+
+    def seconds(first: Node, second: Node) -> float:
+        return max(interval(first), interval(second)) + lan.conditions.delay + 3 * lan.conditions.wake
+
+    return AtMost(lan, both, seconds)
+
+
+def no_two_answerers(lan: Lan) -> AtMost:
+    """The same of their kernels, which follow once the loser's parent has let go."""
+
+    def both(first: Node, second: Node) -> bool:
+        return first.answers() and second.answers() and hear_each_other(lan, first, second)
+
+    def seconds(first: Node, second: Node) -> float:
+        return max(interval(first), interval(second)) + 2 * moment(lan)
+
+    return AtMost(lan, both, seconds)
+
+
+@dataclass(slots=True)
+class KeptLease:
+    """A master whose loop runs holds the VIP without a break from the first confirmation on."""
+
+    lan: Lan
+    holding: set[int] = field(default_factory=set)
+
+    def __call__(self) -> None:
+        for node in self.lan.nodes:
+            awake = node.runs and self.lan.now > node.stalled_until + moment(self.lan)
+            if not (awake and node.role is Role.MASTER and node.confirmed):
+                self.holding.discard(node.number)
+            elif node.answers():
+                self.holding.add(node.number)
+            else:
+                assert node.number not in self.holding, f"node {node.number} lost its lease at {self.lan.now:.4f}"
