@@ -1,0 +1,135 @@
+"""Addresses and links as the real kernel keeps them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from ipaddress import ip_interface
+from typing import TypeVar
+
+import pytest
+from pyroute2 import IPRoute
+
+from sidecar.net.addresses import Address, AddressError, Addresses, Link
+from sidecar.net.lease import VipLease, sweep
+from tests.fakes.namespace import cable, in_new_network, ip
+
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("real_kernel")]
+
+T = TypeVar("T")
+KERNEL_RA = 2  # IFAPROT_KERNEL_RA (linux/if_addr.h)
+V4, V6 = ip_interface("10.0.0.200/32"), ip_interface("fd00::200/128")
+
+
+def with_kernel(action: Callable[[Addresses, int], T]) -> T:
+    """Return what ``action`` makes of a kernel with one cable, given the index of its near end."""
+
+    def scene() -> T:
+        cable()
+        with Addresses() as kernel:
+            return action(kernel, next(link.index for link in kernel.links() if link.name == "near"))
+
+    return in_new_network(scene)
+
+
+def test_links_are_read_with_their_mac_and_carrier() -> None:
+    def scene(kernel: Addresses, _: int) -> list[Link]:
+        ip("link set far down")  # the near end loses its carrier
+        return sorted(kernel.links(), key=lambda link: link.name)
+
+    far, lo, near = with_kernel(scene)
+    assert (far.name, far.mac.hex(":"), far.up) == ("far", "02:00:00:00:00:02", False)
+    assert (near.name, near.mac.hex(":"), near.up) == ("near", "02:00:00:00:00:01", False)
+    assert (lo.name, lo.mac, lo.up) == ("lo", b"", False)
+    assert with_kernel(lambda kernel, index: next(i.up for i in kernel.links() if i.index == index))
+
+
+@pytest.mark.parametrize("vip", [V4, V6, ip_interface("10.0.0.201/24"), ip_interface("fd00::201/64")], ids=str)
+def test_a_vip_is_a_marked_lease_and_only_with_a_prefix_a_source_address(vip: object) -> None:
+    def scene(kernel: Addresses, index: int) -> tuple[tuple[Address, ...], str]:
+        kernel.put(index=index, vip=vip, lifetime=100)  # type: ignore[arg-type]
+        return kernel.addresses(), ip("address show dev near")
+
+    addresses, text = with_kernel(scene)
+    assert [(a.interface, a.leased) for a in addresses] == [(vip, True)]
+    assert "valid_lft 100sec" in text
+    host = str(vip).endswith(("/32", "/128"))
+    assert (" preferred_lft 0sec" in text) is host
+    assert (" preferred_lft 100sec" in text) is not host
+    assert "tentative" not in text
+
+
+def test_putting_it_again_extends_it_and_taking_it_twice_is_no_error() -> None:
+    def scene(kernel: Addresses, index: int) -> tuple[str, str]:
+        for vip in (V4, V6):
+            kernel.put(index=index, vip=vip, lifetime=50)
+            kernel.put(index=index, vip=vip, lifetime=200)
+        extended = ip("address show dev near")
+        for vip in (V4, V6, V4, V6):
+            kernel.take(index=index, vip=vip)
+        return extended, ip("address show dev near")
+
+    extended, taken = with_kernel(scene)
+    assert extended.count("valid_lft 200sec") == 2
+    assert "inet" not in taken
+
+
+def test_the_kernel_lets_go_by_itself() -> None:
+    def scene(kernel: Addresses, index: int) -> bool:
+        for vip in (V4, V6):
+            kernel.put(index=index, vip=vip, lifetime=1)
+        give_up = time.monotonic() + 10
+        while kernel.addresses() and time.monotonic() < give_up:
+            time.sleep(0.01)
+        return kernel.addresses() == ()
+
+    assert with_kernel(scene)
+
+
+def test_what_the_kernel_refuses_is_told_in_words() -> None:
+    def scene(kernel: Addresses, index: int) -> tuple[str, str]:
+        with pytest.raises(AddressError) as gone:
+            kernel.put(index=index + 99, vip=V4, lifetime=2)
+        with pytest.raises(AddressError) as impossible:
+            kernel.put(index=index, vip=ip_interface("ff02::1/128"), lifetime=2)
+        return str(gone.value), str(impossible.value)
+
+    gone, impossible = with_kernel(scene)
+    assert gone.startswith("the kernel refused 10.0.0.200/32: ")
+    assert gone.endswith("(ENODEV)")
+    assert impossible.startswith("the kernel refused ff02::1/128: ")
+
+
+def test_taking_from_an_interface_that_is_gone_is_no_error() -> None:
+    with_kernel(lambda kernel, index: kernel.take(index=index + 99, vip=V4))
+
+
+def test_a_nodes_own_addresses_are_never_leases_nor_swept() -> None:
+    def scene(kernel: Addresses, index: int) -> tuple[dict[str, bool], tuple[str, ...]]:
+        ip("address add 10.0.0.1/24 dev near")  # for ever
+        ip("address add 10.0.0.2/24 dev near valid_lft 3600 preferred_lft 1800")  # from DHCP, say
+        with IPRoute() as route:  # from a router that is about to go
+            route.addr(
+                "add", index=index, address="fd00::2", prefixlen=64, valid_lft=3600, preferred_lft=0, proto=KERNEL_RA
+            )
+        found = {str(a.interface): a.leased for a in kernel.addresses()}
+        return found, sweep(kernel, [ip_interface(text) for text in found])
+
+    found, swept = with_kernel(scene)
+    assert found == {"10.0.0.1/24": False, "10.0.0.2/24": False, "fd00::2/64": False}
+    assert swept == ()
+
+
+def test_a_lease_of_several_vips_is_all_or_nothing_and_swept_after_its_process() -> None:
+    def scene(kernel: Addresses, index: int) -> tuple[str | None, bool, tuple[str, ...], str | None, int]:
+        lease = VipLease(index=index, vips=(V4, V6), seconds=100)
+        bound, held, swept = lease.renew(kernel), lease.held(kernel), sweep(kernel, [V4, V6])
+        partly = VipLease(index=index, vips=(V4, ip_interface("ff02::1/128")), seconds=100).renew(kernel)
+        return bound, held, swept, partly, len(kernel.addresses())
+
+    bound, held, swept, partly, left = with_kernel(scene)
+    assert bound is None
+    assert held
+    assert sorted(swept) == [str(V4), str(V6)]
+    assert partly is not None
+    assert left == 0
