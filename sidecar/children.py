@@ -81,6 +81,6 @@ class Backoff:
         """Return the seconds to wait, given how long the child lived."""
         if lived >= STEADY:
             self._failures = 0
-        delay = 0.0 if self._failures == 0 else min(30.0, 2.0 ** (self._failures - 1))
+        delay = 0.0 if self._failures == 0 else min(30.0, 2.0 ** min(self._failures - 1, 5))
         self._failures += 1
         return delay

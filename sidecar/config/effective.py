@@ -66,7 +66,8 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "preempt": group.preempt,
         "source_address": group.source,
         "multicast_group": group.multicast_group,
-        "replay": "compat",
+        "replay": group.replay,
+        "clock_skew": int(group.clock_skew),
         "interval_seconds": timing.interval(**timers),
         "master_down_seconds": timing.master_down(**timers, dead_ratio=group.dead_ratio),
     }

@@ -83,7 +83,7 @@ Vips = Annotated[
     BeforeValidator(_split),
     AfterValidator(_some_and_distinct),
 ]
-ReplayMode = Annotated[Literal["compat"], BeforeValidator(values.replay), Lower]
+ReplayMode = Annotated[Literal["compat", "strict"], Lower]
 
 
 class _Keys(BaseModel):
@@ -158,8 +158,15 @@ class GroupKeys(_Keys):
     ] = IPv4Address("224.0.0.18")
     """IPv4 multicast address that adverts go to."""
 
-    replay: Annotated[ReplayMode, Remedy("leave it unset or set compat")] = "compat"
-    """Replay protection. `compat` refuses our own echoes only and interoperates with ucarp and the BSDs."""
+    replay: Annotated[ReplayMode, Remedy("use compat or strict, the same on every node of the group")] = "compat"
+    """Replay protection. `strict` seals the sender, the timing and the time into CARP's counter and refuses altered,
+    repeated and late adverts; all peers must be carp-sidecar. `compat` refuses our own echoes only and interoperates
+    with ucarp and the BSDs."""
+
+    clock_skew: Annotated[
+        WholeNumber, Field(ge=1, le=86400), Remedy("use whole seconds from 1 to 86400, and NTP on every node")
+    ] = 60
+    """Seconds by which a peer's wall clock may differ, 1 to 86400; with `strict` only."""
 
 
 class GlobalKeys(_Keys):

@@ -142,6 +142,8 @@ def plan_of(placed: Placed, password: bytes | None) -> GroupPlan | None:
         dead_ratio=keys.dead_ratio,
         preempt=keys.preempt,
         multicast_group=str(keys.multicast_group),
+        replay=keys.replay,
+        clock_skew=float(keys.clock_skew),
     )
 
 

@@ -112,13 +112,6 @@ def multicast_group(text: str) -> IPv4Address:
     return address
 
 
-def replay(text: str) -> str:
-    """Refuse the setting that a later version brings by name, and pass everything else on."""
-    if text == "strict":
-        raise FaultError("strict is not available in this version", "leave it unset or set compat")
-    return text
-
-
 def role_label(text: str) -> str:
     """Read a Kubernetes label key: ``[dns.subdomain/]name``."""
     prefix, slash, name = text.rpartition("/")

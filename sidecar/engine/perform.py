@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_interface
 from typing import assert_never
 
+from sidecar.engine.counters import Continued, Counters, SealedCounters
 from sidecar.engine.receive import Arrival, authenticate
 from sidecar.ipc.messages import Bind, GroupRole, GroupStatus, Message, Release, Renew
 from sidecar.ipc.plan import GroupPlan
@@ -21,11 +21,11 @@ from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.events import AdvertReceived, Event, Start
 from sidecar.protocol.machine import Group
 from sidecar.protocol.packet import PacketError
-from sidecar.protocol.types import DropReason, GroupConfig, Role
+from sidecar.protocol.seal import Sealed
+from sidecar.protocol.types import DropReason, GroupConfig, Role, TieBreak
 
 log = logging.getLogger(__name__)
 
-_COUNTER_MASK = (1 << 64) - 1
 _REPORTED_AT_MOST = 64
 
 
@@ -62,13 +62,15 @@ class GroupRunner:
                 advskew=plan.advskew,
                 dead_ratio=plan.dead_ratio,
                 preempt=plan.preempt,
+                tie_break=TieBreak.LOWER_ADDRESS if plan.replay == "strict" else TieBreak.UCARP,
             )
         )
         self.finished = False
         self.role_changed = False
         """Set by a role change; the loop clears it once the mirror has been told."""
         self._tell_parent = tell_parent
-        self._counter = int.from_bytes(os.urandom(8), "big")
+        self._counters: Counters = SealedCounters(plan) if plan.replay == "strict" else Continued()
+        self._now = 0.0
         self._sent = 0
         self._received = 0
         self._send_errors = 0
@@ -90,14 +92,13 @@ class GroupRunner:
         """Take a packet that names this group's vhid; whatever it is, it is counted."""
         try:
             authenticate(arrival, self)
+            self._counters.accept(arrival, now)
         except PacketError as error:
             self._drops[error.reason] += 1
             self._report_drop(arrival, error)
             return
         self._received += 1
         header = arrival.header
-        # ucarp and the BSDs go on from the last counter that they heard; so do we, so that none of ours looks old.
-        self._counter = header.counter
         self._reported = {entry for entry in self._reported if entry[1] != str(arrival.source)}
         self.handle(
             AdvertReceived(
@@ -111,7 +112,13 @@ class GroupRunner:
 
     def handle(self, event: Event, now: float) -> None:
         """Let the machine decide and do what it wants, in its order."""
-        for effect in self.group.handle(event, now):
+        was_master = self.is_master
+        done = self.group.handle(event, now)
+        if self.is_master and (not was_master or isinstance(event, AdvertReceived)):
+            # A master begins, or hears a rival, who may have refused it for its clock.
+            self._counters.anchor(now)
+        self._now = now
+        for effect in done:
             self._perform(effect)
 
     def _perform(self, effect: effects.Effect) -> None:
@@ -138,19 +145,22 @@ class GroupRunner:
     # Out ---------------------------------------------------------------------------------------------------------
 
     def _advertise(self, advert: effects.Advertise) -> None:
-        self._counter = (self._counter + 1) & _COUNTER_MASK
+        counter = self._counters.next(
+            Sealed(source=self.source, advbase=advert.advbase, advskew=advert.advskew, demotion=advert.demotion),
+            self._now,
+        )
         header = packet.Header(
             vhid=self.plan.vhid,
             advbase=advert.advbase,
             advskew=advert.advskew,
             demotion=advert.demotion,
-            counter=self._counter,
-            mac=self.authenticator.sign(self._counter),
+            counter=counter,
+            mac=self.authenticator.sign(counter),
         )
         datagram = packet.build_ipv4(
             source=self.source,
             destination=self.destination,
-            identification=self._counter & 0xFFFF,
+            identification=counter & 0xFFFF,
             payload=packet.pack(header),
         )
         ethernet = sockets.multicast_mac(self.destination) + self.port.mac + sockets.ETH_P_IP.to_bytes(2, "big")

@@ -9,7 +9,10 @@ import msgspec
 
 
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One vhid on one interface. ``vips`` are ``address/prefix``; ``key`` is the 20-byte HMAC key, never shown."""
+    """One vhid on one interface. ``vips`` are ``address/prefix``; ``key`` is the 20-byte HMAC key, never shown.
+
+    ``replay`` is strict or compat; ``clock_skew`` the seconds that a strict peer's wall clock may be away.
+    """
 
     name: str
     interface: str
@@ -22,6 +25,8 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dead_ratio: int
     preempt: bool
     multicast_group: str
+    replay: str = "compat"
+    clock_skew: float = 60.0
 
     def __repr__(self) -> str:
         """Name the group without its key: a repr ends up in logs and tracebacks."""

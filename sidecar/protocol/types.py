@@ -56,6 +56,9 @@ class DropReason(enum.StrEnum):
     UNKNOWN_VHID = "unknown-vhid"
     OWN_ECHO = "own-echo"
     BAD_HMAC = "bad-hmac"
+    BROKEN_SEAL = "broken-seal"
+    REPLAYED = "replayed"
+    CLOCK_SKEW = "clock-skew"
 
 
 class TieBreak(enum.Enum):

@@ -29,6 +29,7 @@ groups:
   source_address: 10.0.0.11
   multicast_group: 224.0.0.18
   replay: compat
+  clock_skew: 60
   # an advert every 1.500 s; a backup takes over 3.500 s after the last one
 """
 

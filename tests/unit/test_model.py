@@ -14,7 +14,8 @@ from sidecar.config.model import (
 )
 
 VARIABLES = {
-    "CARP_INTERFACE", "CARP_VHID", "CARP_VIPS", "CARP_PASSWORD_FILE", "CARP_PASSWORD", "CARP_ADVBASE", "CARP_ADVSKEW",
+    "CARP_INTERFACE", "CARP_VHID", "CARP_VIPS", "CARP_PASSWORD_FILE", "CARP_PASSWORD", "CARP_ADVBASE",
+    "CARP_CLOCK_SKEW", "CARP_ADVSKEW",
     "CARP_DEAD_RATIO", "CARP_PREEMPT", "CARP_SOURCE_ADDRESS", "CARP_MULTICAST_GROUP", "CARP_REPLAY", "CARP_KUBERNETES",
     "CARP_ROLE_LABEL", "POD_NAME", "POD_NAMESPACE", "NODE_NAME", "KUBECONFIG", "CARP_RUNTIME_DIR", "CARP_LOG_LEVEL",
     "CARP_LOG_FORMAT", "CARP_CONFIG_FILE",
@@ -68,7 +69,9 @@ def test_vips_as_text_or_list(vips: object) -> None:
         (GroupKeys, {"vhid": "0"}),
         (GroupKeys, {"advskew": "255"}),
         (GroupKeys, {"dead_ratio": "0"}),
-        (GroupKeys, {"replay": "strict"}),
+        (GroupKeys, {"replay": "lenient"}),
+        (GroupKeys, {"clock_skew": "0"}),
+        (GroupKeys, {"clock_skew": "86401"}),
         (GroupKeys, {"vhdi": "1"}),
         (GlobalKeys, {"log_level": "loud"}),
         (IdentityKeys, {"pod_namespace": "../kube-system"}),

@@ -86,8 +86,8 @@ def test_one_group_by_the_environment_alone() -> None:
             "use an IPv4 multicast address, the same on every node; 224.0.0.18 is CARP's own",
         ),
         (
-            {"CARP_REPLAY": "strict"},
-            "CARP_REPLAY: strict is not available in this version; leave it unset or set compat",
+            {"CARP_REPLAY": "lenient"},
+            "CARP_REPLAY: 'lenient' is not one of its values; use compat or strict, the same on every node of the group",
         ),
         (
             {"CARP_LOG_LEVEL": "loud"},

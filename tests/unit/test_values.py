@@ -78,7 +78,6 @@ def test_vips_keep_their_host_bits_and_get_a_host_prefix(text: str, normal: str)
         (values.source_address, "255.255.255.255", "'255.255.255.255' cannot be a packet's source"),
         (values.multicast_group, "ff02::12", "'ff02::12' is not an IPv4 address"),
         (values.multicast_group, "10.0.0.1", "'10.0.0.1' is not a multicast address"),
-        (values.replay, "strict", "strict is not available in this version"),
         (values.role_label, "", "'' is not a Kubernetes label key"),
         (values.role_label, "-x", "'-x' is not a Kubernetes label key"),
         (values.role_label, "/x", "'/x' is not a Kubernetes label key"),
@@ -126,7 +125,6 @@ def test_faults(read: Callable[[Any], object], text: str | bytes, fault: str) ->
         (values.socket_directory, "/" + "r" * 89),
         (values.password, b"x" * 20),
         (values.password, "ä".encode()),
-        (values.replay, "compat"),
     ],
 )
 def test_right_values_pass_unchanged(read: Callable[[Any], object], value: str | bytes) -> None:

@@ -1,0 +1,95 @@
+"""The counters of a group's adverts: sealed between our own kind, or continued as ucarp and the BSDs do it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.engine.receive import Arrival
+from sidecar.ipc.plan import GroupPlan
+from sidecar.protocol.packet import PacketError
+from sidecar.protocol.seal import Gate, Seal, Sealed, Ticker
+from sidecar.protocol.types import DropReason
+
+_MASK = (1 << 64) - 1
+
+
+class Counters(Protocol):
+    """Gives each advert of ours its counter, and judges those of others once their HMAC was found right."""
+
+    def anchor(self, now: float) -> None:
+        """Read the wall clock: a mastership begins, or a rival does not seem to hear us."""
+        ...
+
+    def next(self, advert: Sealed, now: float) -> int:
+        """Return the 64-bit counter of the next advert."""
+        ...
+
+    def accept(self, arrival: Arrival, now: float) -> None:
+        """Take note of another's advert. Raises PacketError if it must change nothing."""
+        ...
+
+
+class Continued:
+    """``compat``: random at first, then one more than the last that was sent or heard (``carp_send_ad``, ip_carp.c)."""
+
+    def __init__(self) -> None:
+        self._last = int.from_bytes(os.urandom(8), "big")
+
+    def anchor(self, now: float) -> None:
+        """Do nothing: no clock is involved."""
+
+    def next(self, advert: Sealed, now: float) -> int:  # noqa: ARG002 - the counter seals nothing
+        """Return the next counter."""
+        self._last = (self._last + 1) & _MASK
+        return self._last
+
+    def accept(self, arrival: Arrival, now: float) -> None:  # noqa: ARG002 - nothing to judge
+        """Go on from the counter that was heard, as every implementation does."""
+        self._last = arrival.header.counter
+
+
+class SealedCounters:
+    """``strict``: the counter is a seal (``protocol.seal``). ``wall`` returns Unix seconds."""
+
+    def __init__(self, plan: GroupPlan, *, wall: Callable[[], float] = time.time) -> None:
+        self._seal = Seal(key=plan.key, vhid=plan.vhid)
+        self._ticker = Ticker()
+        self._gate = Gate(allowed_skew=plan.clock_skew)
+        self._allowed = plan.clock_skew
+        self._wall = wall
+
+    def anchor(self, now: float) -> None:
+        """Go on from the wall clock."""
+        self._ticker.anchor(wall=self._wall(), now=now)
+
+    def next(self, advert: Sealed, now: float) -> int:
+        """Seal an advert."""
+        return self._seal.counter(self._ticker.next(now), advert)
+
+    def accept(self, arrival: Arrival, now: float) -> None:
+        """Break the seal and judge it. Raises PacketError (BROKEN_SEAL, REPLAYED, CLOCK_SKEW)."""
+        header = arrival.header
+        said = Sealed(source=arrival.source, advbase=header.advbase, advskew=header.advskew, demotion=header.demotion)
+        tick = self._seal.tick(header.counter, said)
+        reason = self._gate.refuse(tick, source=arrival.source, wall=self._wall(), now=now)
+        if reason is not None:
+            raise PacketError(reason, self._explain(reason))
+
+    def _explain(self, reason: DropReason) -> str:
+        match reason:
+            case DropReason.BROKEN_SEAL:
+                return (
+                    "no valid seal: an advert that was altered, or a peer such as ucarp or BSD, which all nodes of the "
+                    "group accept with CARP_REPLAY=compat"
+                )
+            case DropReason.REPLAYED:
+                return (
+                    "sealed before one that was heard already: a replay, or a clock that was set back before a restart"
+                )
+            case _:
+                return (
+                    f"sealed more than {self._allowed:.0f} s away from this node's clock: set both nodes' clocks (NTP)"
+                )
