@@ -274,6 +274,22 @@ def test_an_engine_that_is_back_within_the_lease_goes_on_as_master(lan: Lan, sec
         assert [(change.node, change.reason) for change in lan.history[before:]] == [(old.number, Reason.RESUMED)]
 
 
+@examples(100)
+@given(calm_lans())
+def test_who_returns_takes_over_only_with_preempt_and_only_if_better(lan: Lan) -> None:
+    (old,) = lan.masters()
+    lan.inject(Crash(old.number))
+    lan.run(bound(lan))
+    (new,) = lan.masters()
+    lan.inject(Restart(old.number))
+    lan.run(bound(lan))
+    better = old.config.preempt and rank(old) < rank(new)
+    assert lan.masters() == [old if better else new]
+    assert [change.reason for change in lan.history if change.node == old.number][-1] is (
+        Reason.PREEMPT if better else Reason.START
+    )
+
+
 def test_a_node_that_hears_nobody_makes_no_third_node_stand_up() -> None:
     skews = {0: 0, 1: 100, 2: 200}
     base = GroupConfig(name="web", vhid=1, source=SOURCES[0], preempt=True)

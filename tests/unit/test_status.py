@@ -1,0 +1,78 @@
+"""The status as people and as programs read it."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from sidecar.ipc.messages import GroupStatus, InterfaceStatus, StatusReply
+from sidecar.observe.status import as_json_text, as_text
+
+MASTER = GroupStatus(
+    name="web",
+    interface="eth0",
+    vhid=42,
+    vips=("10.0.0.200/32", "fd00::200/128"),
+    role="master",
+    since=1795408808.068,
+    reason="master-down",
+    detail="no advert from 10.0.0.12 for 3.004 s",
+    master="10.0.0.11",
+    source="10.0.0.11",
+    transitions=2,
+    advbase=1,
+    advskew=100,
+    adverts_sent=17,
+    adverts_received=5,
+    send_errors=0,
+    drops={"bad-hmac": 3, "own-echo": 1},
+)
+BACKUP = msgspec.structs.replace(MASTER, name="db", vhid=7, role="backup", master="10.0.0.12", drops={})
+ALONE = msgspec.structs.replace(BACKUP, name="new", role="init", master=None)
+UP = InterfaceStatus(name="eth0", up=True, drops={})
+
+
+def reply(*groups: GroupStatus, interfaces: tuple[InterfaceStatus, ...] = (UP,)) -> StatusReply:
+    return StatusReply(token=9, node="node-1", groups=groups, interfaces=interfaces)
+
+
+def test_a_master_in_text() -> None:
+    assert as_text(reply(MASTER)) == (
+        "web: MASTER  vhid 42 on eth0  10.0.0.200/32, fd00::200/128\n"
+        "  since     2026-11-23T04:40:08.068Z  (master-down: no advert from 10.0.0.12 for 3.004 s)\n"
+        "  master    10.0.0.11 (this node)\n"
+        "  own       10.0.0.11  advbase 1  advskew 100\n"
+        "  changes   2\n"
+        "  adverts   sent 17  received 5  send errors 0\n"
+        "  dropped   bad-hmac 3, own-echo 1"
+    )
+
+
+def test_who_is_master_and_nothing_dropped_in_text() -> None:
+    lines = as_text(reply(BACKUP, ALONE)).splitlines()
+    assert len(lines) == 14
+    assert lines[2] == "  master    10.0.0.12"
+    assert lines[6] == "  dropped   none"
+    assert lines[9] == "  master    nobody known"
+
+
+def test_an_interface_is_mentioned_only_where_something_is_to_be_said() -> None:
+    down = InterfaceStatus(name="eth1", up=False, drops={"unknown-vhid": 12, "bad-ttl": 1})
+    assert as_text(reply(interfaces=(UP, down))) == (
+        "interface eth1: no carrier\ninterface eth1: packets for no group of ours: unknown-vhid 12, bad-ttl 1"
+    )
+    assert as_text(reply()) == ""
+
+
+def test_the_json_has_every_field_and_readable_times() -> None:
+    document = json.loads(as_json_text(reply(MASTER, BACKUP)))
+    assert document.keys() == {"node", "groups", "interfaces"}
+    assert document["node"] == "node-1"
+    assert document["interfaces"] == [{"name": "eth0", "up": True, "drops": {}}]
+    assert [group["name"] for group in document["groups"]] == ["web", "db"]
+    expected = msgspec.to_builtins(MASTER, builtin_types=()) | {
+        "since": "2026-11-23T04:40:08.068Z",
+        "vips": ["10.0.0.200/32", "fd00::200/128"],
+    }
+    assert document["groups"][0] == expected
