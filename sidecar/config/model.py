@@ -119,8 +119,9 @@ class GroupKeys(_Keys):
     password_file: Annotated[
         FilePath | None, Remedy("use the path of a file that holds the group's password, 1 to 20 bytes")
     ] = None
-    """File that holds the password which all nodes of the group share; one newline at its end is not part of it.
-    This or the password itself is required."""
+    """File that holds the password which all nodes of the group share. With several lines, the first one's password
+    signs and the others are accepted too, so that it can be changed node by node. This or the password itself is
+    required."""
 
     password: Annotated[
         Annotated[SecretStr, AfterValidator(_secret)] | None,

@@ -125,10 +125,10 @@ def refuse_clashes(placed: Iterable[Placed], problems: Problems) -> None:
                 problems.add(group.label("vips"), fault, "name each address in one group only")
 
 
-def plan_of(placed: Placed, password: bytes | None) -> GroupPlan | None:
+def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
     """Return what the processes need, or None where something is missing, which was reported."""
     keys, interface, source = placed.group.keys, placed.interface, placed.source
-    if keys.vhid is None or not keys.vips or password is None or interface is None or source is None:
+    if keys.vhid is None or not keys.vips or not passwords or interface is None or source is None:
         return None
     return GroupPlan(
         name=placed.group.name,
@@ -136,7 +136,8 @@ def plan_of(placed: Placed, password: bytes | None) -> GroupPlan | None:
         vhid=keys.vhid,
         vips=tuple(str(vip) for vip in keys.vips),
         source=str(source),
-        key=key_from_password(password),
+        key=key_from_password(passwords[0]),
+        accepted_keys=tuple(key_from_password(password) for password in passwords[1:]),
         advbase=keys.advbase,
         advskew=keys.advskew,
         dead_ratio=keys.dead_ratio,
@@ -216,16 +217,17 @@ def _refuse_own(placed: Placed, vip: IPInterface, interfaces: Sequence[Interface
             problems.add(label, f"{vip.ip} is {edge} (on {nic.name})", "use the address of one host")
 
 
-def cautions(placed: Placed, password: bytes) -> tuple[str, ...]:
+def cautions(placed: Placed, passwords: Sequence[bytes]) -> tuple[str, ...]:
     """Return what is allowed but probably not meant, one line each."""
     group, lines = placed.group, []
     secret = group.label("password_file" if group.keys.password is None else "password")
-    if len(password) > PASSWORD_BYTES_ELSEWHERE:
+    longest = max(map(len, passwords), default=0)
+    if longest > PASSWORD_BYTES_ELSEWHERE:
         lines.append(
-            f"{secret}: the password has {len(password)} bytes where ucarp and the BSDs' ifconfig take at most "
+            f"{secret}: the password has {longest} bytes where ucarp and the BSDs' ifconfig take at most "
             f"{PASSWORD_BYTES_ELSEWHERE}; use a shorter one if any of them is to join the group"
         )
-    if password != password.strip():
+    if any(password != password.strip() for password in passwords):
         lines.append(f"{secret}: the password begins or ends with white space; make sure that it does so on every node")
     if group.keys.dead_ratio == 1:
         lines.append(f"{group.label('dead_ratio')}: with 1, a single late advert is a takeover; use 3 if in doubt")

@@ -104,11 +104,11 @@ def load(
     every = groups(file, environment, problems)
     here = tuple(interfaces())
     placed = [place(group, here, problems) for group in every]
-    passwords = [_password(group, problems) for group in every]
+    passwords = [_passwords(group, problems) for group in every]
     refuse_clashes(placed, problems)
     shared = overlay([file.top, environment])
     kubernetes = _kubernetes(shared, every, environ=environ, problems=problems)
-    plans = [plan_of(each, password) for each, password in zip(placed, passwords, strict=True)]
+    plans = [plan_of(each, given) for each, given in zip(placed, passwords, strict=True)]
     if problems.lines:
         raise SettingsError(problems.lines)
     keys = GlobalKeys.model_construct(None, **_only(GlobalKeys, shared))
@@ -121,9 +121,7 @@ def load(
             groups=tuple(plan for plan in plans if plan is not None),
             kubernetes=kubernetes,
         ),
-        warnings=tuple(
-            line for each, password in zip(placed, passwords, strict=True) for line in cautions(each, password or b"")
-        ),
+        warnings=tuple(line for each, given in zip(placed, passwords, strict=True) for line in cautions(each, given)),
         config_file=file.path or None,
         password_files={group.name: path for group in every if (path := group.keys.password_file) is not None},
     )
@@ -168,40 +166,43 @@ def _file(environment: Layer, *, node: str, default: str, problems: Problems) ->
     return read_file(content, path=path, node=node, problems=problems)
 
 
-def _password(group: Group, problems: Problems) -> bytes | None:
+def _passwords(group: Group, problems: Problems) -> tuple[bytes, ...]:
     keys = group.keys
     states = {group.state("password"), group.state("password_file")}
     if State.WRONG in states:
-        return None
+        return ()
     if keys.password is not None:
-        return keys.password.get_secret_value().encode()
+        return (keys.password.get_secret_value().encode(),)
     if keys.password_file is not None:
-        return _password_from(keys.password_file, group.label("password_file"), problems)
+        return _passwords_from(keys.password_file, group.label("password_file"), problems)
     for key in ("password", "password_file"):
         if group.state(key) is State.EMPTY:
             problems.add(group.label(key), "is empty", remedy(key))
-            return None
+            return ()
     fault = f"not set, nor is {group.label('password').rpartition('.')[2]}"
     problems.add(group.label("password_file"), fault, remedy("password_file"))
-    return None
+    return ()
 
 
-def _password_from(path: str, label: str, problems: Problems) -> bytes | None:
+def _passwords_from(path: str, label: str, problems: Problems) -> tuple[bytes, ...]:
+    """Return the passwords of a file, one a line; empty lines count for nothing."""
     try:
         with Path(path).open("rb") as stream:
-            secret = stream.read(document.BYTES_AT_MOST)
+            content = stream.read(document.BYTES_AT_MOST)
     except OSError as error:
         problems.add(label, f"{values.show(path)} cannot be read: {error.strerror}", remedy("password_file"))
-        return None
-    for newline in (b"\r\n", b"\n"):
-        if secret.endswith(newline):
-            secret = secret.removesuffix(newline)
-            break
+        return ()
+    lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    secrets = [(number, line) for number, line in enumerate(lines, 1) if line] or [(1, b"")]
     try:
-        return values.password(secret)
+        values.how_many_passwords(len(secrets))
+        for number, secret in secrets:
+            where = f"line {number} " if len(secrets) > 1 else ""
+            values.password(secret, where=where)
     except values.FaultError as fault:
         problems.add(label, f"{values.show(path)} {fault.fault}", remedy("password"))
-        return None
+        return ()
+    return tuple(dict.fromkeys(secret for _, secret in secrets))
 
 
 def _kubernetes(

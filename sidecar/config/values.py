@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 IPInterface = IPv4Interface | IPv6Interface
 
 PASSWORD_BYTES = 20
+PASSWORDS_AT_MOST = 8
 PASSWORD_BYTES_ELSEWHERE = 19
 VIPS_AT_MOST = 255
 
@@ -159,16 +160,22 @@ def socket_directory(text: str) -> str:
     return text
 
 
-def password(secret: bytes) -> bytes:
-    """Check a password's bytes. The fault tells its length and never the password."""
+def how_many_passwords(count: int) -> None:
+    """Check the number of a group's passwords: each costs every packet of a stranger one more HMAC."""
+    if count > PASSWORDS_AT_MOST:
+        raise FaultError(f"holds {count} passwords where a group takes at most {PASSWORDS_AT_MOST}")
+
+
+def password(secret: bytes, *, where: str = "") -> bytes:
+    """Check a password's bytes. The fault begins with ``where`` and tells its length, never the password."""
     if not secret:
-        raise FaultError("is empty")
+        raise FaultError(f"{where}is empty")
     if len(secret) > PASSWORD_BYTES:
-        raise FaultError(f"has {len(secret)} bytes where a password takes at most {PASSWORD_BYTES}")
+        raise FaultError(f"{where}has {len(secret)} bytes where a password takes at most {PASSWORD_BYTES}")
     if b"\0" in secret:
-        raise FaultError("has a NUL byte in it, which CARP's zero padding would hide")
+        raise FaultError(f"{where}has a NUL byte in it, which CARP's zero padding would hide")
     try:
         secret.decode()
     except UnicodeDecodeError:
-        raise FaultError("is not UTF-8 text") from None
+        raise FaultError(f"{where}is not UTF-8 text") from None
     return secret

@@ -27,8 +27,8 @@ class Counters(Protocol):
         """Return the 64-bit counter of the next advert."""
         ...
 
-    def accept(self, arrival: Arrival, now: float) -> None:
-        """Take note of another's advert. Raises PacketError if it must change nothing."""
+    def accept(self, arrival: Arrival, password: int, now: float) -> None:
+        """Take note of an advert that password number ``password`` signed. Raises PacketError if it is refused."""
         ...
 
 
@@ -46,7 +46,7 @@ class Continued:
         self._last = (self._last + 1) & _MASK
         return self._last
 
-    def accept(self, arrival: Arrival, now: float) -> None:  # noqa: ARG002 - nothing to judge
+    def accept(self, arrival: Arrival, password: int, now: float) -> None:  # noqa: ARG002 - nothing to judge
         """Go on from the counter that was heard, as every implementation does."""
         self._last = arrival.header.counter
 
@@ -55,7 +55,7 @@ class SealedCounters:
     """``strict``: the counter is a seal (``protocol.seal``). ``wall`` returns Unix seconds."""
 
     def __init__(self, plan: GroupPlan, *, wall: Callable[[], float] = time.time) -> None:
-        self._seal = Seal(key=plan.key, vhid=plan.vhid)
+        self._seals = tuple(Seal(key=key, vhid=plan.vhid) for key in (plan.key, *plan.accepted_keys))
         self._ticker = Ticker()
         self._gate = Gate(allowed_skew=plan.clock_skew)
         self._allowed = plan.clock_skew
@@ -67,13 +67,13 @@ class SealedCounters:
 
     def next(self, advert: Sealed, now: float) -> int:
         """Seal an advert."""
-        return self._seal.counter(self._ticker.next(now), advert)
+        return self._seals[0].counter(self._ticker.next(now), advert)
 
-    def accept(self, arrival: Arrival, now: float) -> None:
+    def accept(self, arrival: Arrival, password: int, now: float) -> None:
         """Break the seal and judge it. Raises PacketError (BROKEN_SEAL, REPLAYED, CLOCK_SKEW)."""
         header = arrival.header
         said = Sealed(source=arrival.source, advbase=header.advbase, advskew=header.advskew, demotion=header.demotion)
-        tick = self._seal.tick(header.counter, said)
+        tick = self._seals[password].tick(header.counter, said)
         reason = self._gate.refuse(tick, source=arrival.source, wall=self._wall(), now=now)
         if reason is not None:
             raise PacketError(reason, self._explain(reason))

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, ip_interface
 from typing import assert_never
 
 from sidecar.engine.counters import Continued, Counters, SealedCounters
+from sidecar.engine.peers import Peers
 from sidecar.engine.receive import Arrival, authenticate
 from sidecar.ipc.messages import Bind, GroupRole, GroupStatus, Message, Release, Renew
 from sidecar.ipc.plan import GroupPlan
@@ -25,8 +26,6 @@ from sidecar.protocol.seal import Sealed
 from sidecar.protocol.types import DropReason, GroupConfig, Role, TieBreak
 
 log = logging.getLogger(__name__)
-
-_REPORTED_AT_MOST = 64
 
 
 @dataclass(slots=True)
@@ -52,7 +51,10 @@ class GroupRunner:
         self.source = IPv4Address(plan.source)
         self.destination = IPv4Address(plan.multicast_group)
         self.vips = tuple(ip_interface(vip).ip for vip in plan.vips)
-        self.authenticator = Authenticator(key=plan.key, vhid=plan.vhid, addresses=self.vips)
+        self.authenticators = tuple(
+            Authenticator(key=key, vhid=plan.vhid, addresses=self.vips) for key in (plan.key, *plan.accepted_keys)
+        )
+        """The first one signs; the others are accepted, so that a password can be changed node by node."""
         self.group = Group(
             GroupConfig(
                 name=plan.name,
@@ -65,6 +67,7 @@ class GroupRunner:
                 tie_break=TieBreak.LOWER_ADDRESS if plan.replay == "strict" else TieBreak.UCARP,
             )
         )
+        self.peers = Peers()
         self.finished = False
         self.role_changed = False
         """Set by a role change; the loop clears it once the mirror has been told."""
@@ -76,7 +79,6 @@ class GroupRunner:
         self._send_errors = 0
         self._send_error = ""
         self._drops: Counter[DropReason] = Counter()
-        self._reported: set[tuple[DropReason, str]] = set()
         self._transitions = 0
         self._since = time.time()
         self._reason = ""
@@ -91,15 +93,16 @@ class GroupRunner:
     def receive(self, arrival: Arrival, now: float) -> None:
         """Take a packet that names this group's vhid; whatever it is, it is counted."""
         try:
-            authenticate(arrival, self)
-            self._counters.accept(arrival, now)
+            password = authenticate(arrival, self)
+            self._counters.accept(arrival, password, now)
         except PacketError as error:
             self._drops[error.reason] += 1
-            self._report_drop(arrival, error)
+            if self.peers.dropped(arrival.source, error.reason):
+                self._report_drop(arrival, error)
             return
         self._received += 1
         header = arrival.header
-        self._reported = {entry for entry in self._reported if entry[1] != str(arrival.source)}
+        self._note_password(arrival, password + 1)
         self.handle(
             AdvertReceived(
                 source=arrival.source,
@@ -155,7 +158,7 @@ class GroupRunner:
             advskew=advert.advskew,
             demotion=advert.demotion,
             counter=counter,
-            mac=self.authenticator.sign(counter),
+            mac=self.authenticators[0].sign(counter),
         )
         datagram = packet.build_ipv4(
             source=self.source,
@@ -193,12 +196,18 @@ class GroupRunner:
             extra={"group": self.plan.name, "vhid": self.plan.vhid, "reason": change.reason.value},
         )
 
+    def _note_password(self, arrival: Arrival, password: int) -> None:
+        before = self.peers.heard(arrival.source, arrival.header, password=password, wall=time.time())
+        if password != before and (before or password > 1):
+            log.info(
+                "%s uses password %d of %d",
+                arrival.source,
+                password,
+                len(self.authenticators),
+                extra={"group": self.plan.name, "vhid": self.plan.vhid},
+            )
+
     def _report_drop(self, arrival: Arrival, error: PacketError) -> None:
-        """Say it once per sender and reason, again only after that sender made sense in between."""
-        entry = (error.reason, str(arrival.source))
-        if entry in self._reported or len(self._reported) >= _REPORTED_AT_MOST:
-            return
-        self._reported.add(entry)
         log.warning(
             "adverts from %s are refused: %s",
             arrival.source,
@@ -237,6 +246,7 @@ class GroupRunner:
             adverts_received=self._received,
             send_errors=self._send_errors,
             drops={reason.value: count for reason, count in sorted(self._drops.items())},
+            peers=self.peers.status(),
         )
 
     @property

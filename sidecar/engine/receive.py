@@ -19,7 +19,7 @@ class Receiver(Protocol):
 
     source: IPv4Address
     destination: IPv4Address
-    authenticator: Authenticator
+    authenticators: tuple[Authenticator, ...]
 
 
 R = TypeVar("R", bound=Receiver)
@@ -57,11 +57,16 @@ def find(arrival: Arrival, groups: Mapping[int, R]) -> R:
     return group
 
 
-def authenticate(arrival: Arrival, group: Receiver) -> None:
-    """Refuse what is not for this group or not from one of its members. Raises PacketError."""
+def authenticate(arrival: Arrival, group: Receiver) -> int:
+    """Return which of the group's passwords signed the packet, from 0.
+
+    Raises PacketError for what is not for this group or not from one of its members.
+    """
     if arrival.destination != group.destination:
         raise PacketError(DropReason.WRONG_DESTINATION, f"sent to {arrival.destination}, not {group.destination}")
     if arrival.source == group.source:
         raise PacketError(DropReason.OWN_ECHO, "it carries our own source address: a loop, or an address used twice")
-    if not group.authenticator.verify(arrival.header.counter, arrival.header.mac):
-        raise PacketError(DropReason.BAD_HMAC, "the password or the list of VIPs differs")
+    for number, authenticator in enumerate(group.authenticators):
+        if authenticator.verify(arrival.header.counter, arrival.header.mac):
+            return number
+    raise PacketError(DropReason.BAD_HMAC, "the password or the list of VIPs differs")

@@ -94,6 +94,22 @@ class Release(Message, frozen=True, tag=True):
     group: str
 
 
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One sender of adverts for a group. ``password`` says which of the group's it uses, from 1; 0: none of them.
+
+    ``heard_at`` (Unix seconds) and the advert's numbers are None where it never sent a valid one.
+    """
+
+    address: str
+    password: int
+    adverts: int
+    heard_at: float | None
+    advbase: int | None
+    advskew: int | None
+    demotion: int | None
+    drops: dict[str, int]
+
+
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One group as it stands. ``since`` is Unix seconds; ``master`` is whoever's source address is master, or None."""
 
@@ -114,6 +130,7 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     adverts_received: int
     send_errors: int
     drops: dict[str, int]
+    peers: tuple[PeerStatus, ...] = ()
 
 
 class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

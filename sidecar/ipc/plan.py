@@ -9,7 +9,8 @@ import msgspec
 
 
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One vhid on one interface. ``vips`` are ``address/prefix``; ``key`` is the 20-byte HMAC key, never shown.
+    """One vhid on one interface. ``vips`` are ``address/prefix``; ``key`` is the 20-byte HMAC
+    key that signs, ``accepted_keys`` are further ones that peers may use; they are never shown.
 
     ``replay`` is strict or compat; ``clock_skew`` the seconds that a strict peer's wall clock may be away.
     """
@@ -20,6 +21,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     vips: tuple[str, ...]
     source: str
     key: bytes
+    accepted_keys: tuple[bytes, ...] = ()
     advbase: int
     advskew: int
     dead_ratio: int

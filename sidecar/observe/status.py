@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import msgspec
 
-from sidecar.ipc.messages import GroupStatus, StatusReply
+from sidecar.ipc.messages import GroupStatus, PeerStatus, StatusReply
 from sidecar.observe.moment import rfc3339
 
 
 def as_json_text(reply: StatusReply) -> str:
-    """Return one JSON object: ``node``, ``groups``, ``interfaces``; ``since`` is RFC 3339."""
+    """Return one JSON object: ``node``, ``groups``, ``interfaces``; times are RFC 3339."""
     document = {
         "node": reply.node,
-        "groups": [{**msgspec.to_builtins(group), "since": rfc3339(group.since)} for group in reply.groups],
+        "groups": [_group_object(group) for group in reply.groups],
         "interfaces": msgspec.to_builtins(reply.interfaces),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def _group_object(group: GroupStatus) -> dict[str, object]:
+    peers = [
+        {**msgspec.to_builtins(peer), "heard_at": None if peer.heard_at is None else rfc3339(peer.heard_at)}
+        for peer in group.peers
+    ]
+    return {**msgspec.to_builtins(group), "since": rfc3339(group.since), "peers": peers}
 
 
 def as_text(reply: StatusReply) -> str:
@@ -43,7 +51,19 @@ def _group_lines(group: GroupStatus) -> list[str]:
         f"  changes   {group.transitions}",
         f"  adverts   sent {group.adverts_sent}  received {group.adverts_received}  send errors {group.send_errors}",
         f"  dropped   {_counts(group.drops) or 'none'}",
+        *(f"  peer      {_peer(peer)}" for peer in group.peers),
     ]
+
+
+def _peer(peer: PeerStatus) -> str:
+    if peer.heard_at is None:
+        said = "no valid advert"
+    else:
+        said = (
+            f"{peer.adverts} adverts, the last {rfc3339(peer.heard_at)}: advbase {peer.advbase} advskew {peer.advskew} "
+            f"demotion {peer.demotion}, password {peer.password}"
+        )
+    return f"{peer.address}  {said}" + (f"; dropped: {_counts(peer.drops)}" if peer.drops else "")
 
 
 def _counts(drops: dict[str, int]) -> str:

@@ -28,7 +28,7 @@ class Group:
 
     source: IPv4Address = OWN
     destination: IPv4Address = CARP_GROUP
-    authenticator: Authenticator = AUTHENTICATOR
+    authenticators: tuple[Authenticator, ...] = (AUTHENTICATOR,)
 
 
 def judge(packet: bytes, *, ours: bool = True, group: Group | None = None, vhid: int = 42) -> DropReason | None:

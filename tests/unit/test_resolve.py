@@ -187,13 +187,13 @@ def test_one_link_local_vip_on_two_links() -> None:
 
 def test_the_plan() -> None:
     (found,), _ = placed(vhid="7", vips="10.0.0.200,fd00::1/64", advskew="3", preempt="on")
-    plan = plan_of(found, b"secret")
+    plan = plan_of(found, [b"secret"])
     assert plan is not None
     assert (plan.name, plan.interface, plan.vhid, plan.source) == ("default", "eth0", 7, "10.0.0.11")
     assert plan.vips == ("10.0.0.200/32", "fd00::1/64")
     assert (plan.advbase, plan.advskew, plan.dead_ratio, plan.preempt) == (1, 3, 3, True)
     assert (plan.key, plan.multicast_group) == (b"secret".ljust(20, b"\0"), "224.0.0.18")
-    assert plan_of(found, None) is None
+    assert plan_of(found, []) is None
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_the_plan() -> None:
 def test_cautions(given: dict[str, str], password: bytes, warning: str | None) -> None:
     (found,), lines = placed(**{"vhid": "1", "vips": "10.0.0.200"} | given)
     assert lines == []
-    assert cautions(found, password) == (() if warning is None else (warning,))
+    assert cautions(found, [password]) == (() if warning is None else (warning,))
 
 
 def test_a_leased_vip_that_was_left_out_is_not_our_own() -> None:

@@ -87,7 +87,8 @@ def test_one_group_by_the_environment_alone() -> None:
         ),
         (
             {"CARP_REPLAY": "lenient"},
-            "CARP_REPLAY: 'lenient' is not one of its values; use compat or strict, the same on every node of the group",
+            "CARP_REPLAY: 'lenient' is not one of its values; "
+            "use compat or strict, the same on every node of the group",
         ),
         (
             {"CARP_LOG_LEVEL": "loud"},
@@ -210,16 +211,26 @@ def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
         (b"secret", b"secret"),
         (b"secret\n", b"secret"),
         (b"secret\r\n", b"secret"),
-        (b"secret\n\n", b"secret\n"),
+        (b"secret\n\n", b"secret"),
+        (b"\nsecret\n", b"secret"),
         (b"x" * 20 + b"\n", b"x" * 20),
     ],
 )
-def test_a_password_file_loses_one_newline(tmp_path: Path, content: bytes, key: bytes) -> None:
+def test_the_newlines_of_a_password_file_are_no_part_of_the_password(
+    tmp_path: Path, content: bytes, key: bytes
+) -> None:
     path = tmp_path / "password"
     path.write_bytes(content)
     loaded = load_on_node(ENOUGH | {"CARP_PASSWORD": "", "CARP_PASSWORD_FILE": str(path)})
     assert loaded.plan.groups[0].key == key.ljust(20, b"\0")
     assert loaded.password_files == {"default": str(path)}
+
+
+def test_further_lines_of_a_password_file_are_accepted_from_peers(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("new\n\nold\nnew\n")
+    (group,) = load_on_node(ENOUGH | {"CARP_PASSWORD": "", "CARP_PASSWORD_FILE": str(path)}).plan.groups
+    assert (group.key, group.accepted_keys) == (b"new".ljust(20, b"\0"), (b"old".ljust(20, b"\0"),))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +240,8 @@ def test_a_password_file_loses_one_newline(tmp_path: Path, content: bytes, key: 
         (b"\n", "is empty"),
         (b"x" * 21, "has 21 bytes where a password takes at most 20"),
         (b"\xffsecret", "is not UTF-8 text"),
+        (b"old\n" + b"x" * 21, "line 2 has 21 bytes where a password takes at most 20"),
+        (b"".join(b"%d\n" % n for n in range(9)), "holds 9 passwords where a group takes at most 8"),
         (b"a\0", "has a NUL byte in it, which CARP's zero padding would hide"),
     ],
 )

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 
-from sidecar.ipc.messages import GroupStatus, InterfaceStatus, StatusReply
+from sidecar.ipc.messages import GroupStatus, InterfaceStatus, PeerStatus, StatusReply
 from sidecar.observe.status import as_json_text, as_text
 
 MASTER = GroupStatus(
@@ -74,5 +74,28 @@ def test_the_json_has_every_field_and_readable_times() -> None:
     expected = msgspec.to_builtins(MASTER, builtin_types=()) | {
         "since": "2026-11-23T04:40:08.068Z",
         "vips": ["10.0.0.200/32", "fd00::200/128"],
+        "peers": [],
     }
     assert document["groups"][0] == expected
+
+
+MEMBER = PeerStatus(
+    address="10.0.0.12", password=2, adverts=7, heard_at=1795408808.0689, advbase=1, advskew=50, demotion=0, drops={}
+)
+STRANGER = PeerStatus(
+    address="10.0.0.66", password=0, adverts=0, heard_at=None, advbase=None, advskew=None, demotion=None,
+    drops={"bad-hmac": 3},
+)  # fmt: skip
+
+
+def test_peers_are_told_with_the_password_that_they_use() -> None:
+    shown = as_text(reply(msgspec.structs.replace(MASTER, peers=(MEMBER, STRANGER))))
+    assert [line for line in shown.splitlines() if line.startswith("  peer")] == [
+        "  peer      10.0.0.12  7 adverts, the last 2026-11-23T04:40:08.068Z: advbase 1 advskew 50 demotion 0, password 2",
+        "  peer      10.0.0.66  no valid advert; dropped: bad-hmac 3",
+    ]
+
+
+def test_the_json_tells_when_a_peer_was_heard() -> None:
+    document = json.loads(as_json_text(reply(msgspec.structs.replace(MASTER, peers=(MEMBER, STRANGER)))))
+    assert [peer["heard_at"] for peer in document["groups"][0]["peers"]] == ["2026-11-23T04:40:08.068Z", None]
