@@ -102,7 +102,8 @@ class Supervisor:
         self._monitor: LinkMonitor | None = None
         self._control = ControlServer(Path(plan.runtime_dir))
         self._links: dict[str, Link] = {}
-        self._sockets: dict[str, socket.socket] = {}
+        self._sockets: dict[str, list[socket.socket]] = {}
+        """By interface: the packet socket, and a raw one where a group sends by unicast."""
         self._memberships: dict[tuple[str, str], socket.socket] = {}
         self._leases: dict[str, lease.VipLease] = {}
         self._held: set[str] = set()
@@ -176,9 +177,9 @@ class Supervisor:
                     EXIT_SETTINGS, f"CARP_INTERFACE: {group.interface} {fault}; there are: {self._names()}"
                 )
             if group.interface not in self._sockets:
-                self._sockets[group.interface] = self._open_socket(group.interface)
+                self._sockets[group.interface] = self._open_sockets(group.interface)
             membership = (group.interface, group.multicast_group)
-            if membership not in self._memberships:
+            if group.transport == "multicast" and membership not in self._memberships:
                 destination = IPv4Address(group.multicast_group)
                 self._memberships[membership] = sockets.join(index=link.index, group=destination)
             self._leases[group.name] = lease.VipLease(
@@ -187,9 +188,11 @@ class Supervisor:
                 seconds=lease.lifetime(advbase=group.advbase, dead_ratio=group.dead_ratio),
             )
 
-    def _open_socket(self, interface: str) -> socket.socket:
+    def _open_sockets(self, interface: str) -> list[socket.socket]:
+        unicast = any(g.interface == interface and g.transport == "unicast" for g in self._plan.groups)
         try:
-            return sockets.open_packet_socket(interface)
+            opened = [sockets.open_packet_socket(interface)]
+            return [*opened, sockets.open_raw_socket(interface)] if unicast else opened
         except PermissionError as error:
             raise StartError(EXIT_PRIVILEGE, f"cannot open a packet socket on {interface}: {error.strerror}") from error
         except OSError as error:
@@ -217,10 +220,10 @@ class Supervisor:
             raise StartError(EXIT_FAILED, f"cannot start the engine: {error.strerror}") from error
         self._engine = child
         self._watch(child.channel.fileno(), self._engine_speaks)
-        for name, sock in self._sockets.items():
+        for name, opened_sockets in self._sockets.items():
             link = self._links[name]
             opened = OpenInterface(interface=name, index=link.index, mac=link.mac, up=link.up)
-            child.channel.send(opened, [sock.fileno()])
+            child.channel.send(opened, [sock.fileno() for sock in opened_sockets])
         for group in plan.groups:
             resume = group.name in self._held and self._leases[group.name].held(self._kernel())
             if not resume and group.name in self._held:

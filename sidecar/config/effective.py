@@ -65,6 +65,8 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "dead_ratio": group.dead_ratio,
         "preempt": group.preempt,
         "source_address": group.source,
+        "transport": group.transport,
+        "peers": list(group.peers),
         "multicast_group": group.multicast_group,
         "replay": group.replay,
         "clock_skew": int(group.clock_skew),

@@ -83,6 +83,7 @@ Vips = Annotated[
     BeforeValidator(_split),
     AfterValidator(_some_and_distinct),
 ]
+Peers = Annotated[tuple[Annotated[IPv4Address, BeforeValidator(values.peer)], ...], BeforeValidator(_split)]
 ReplayMode = Annotated[Literal["compat", "strict"], Lower]
 
 
@@ -158,6 +159,16 @@ class GroupKeys(_Keys):
         Remedy("use an IPv4 multicast address, the same on every node; 224.0.0.18 is CARP's own"),
     ] = IPv4Address("224.0.0.18")
     """IPv4 multicast address that adverts go to."""
+
+    transport: Annotated[
+        Literal["multicast", "broadcast", "unicast"], Lower, Remedy("use multicast, broadcast or unicast")
+    ] = "multicast"
+    """How adverts travel. `broadcast` sends them to all MACs, as `ucarp --nomcast` does; `unicast` to each of the
+    peers."""
+
+    peers: Annotated[Peers, Remedy("use the IPv4 source addresses of the other nodes, with commas between them")] = ()
+    """With `unicast`: the source addresses of all nodes of the group. This node's own is skipped, so that the list can
+    be the same everywhere."""
 
     replay: Annotated[ReplayMode, Remedy("use compat or strict, the same on every node of the group")] = "compat"
     """Replay protection. `strict` seals the sender, the timing and the time into CARP's counter and refuses altered,

@@ -101,9 +101,21 @@ def place(group: Group, interfaces: Sequence[Interface], problems: Problems) -> 
     require(group, ("vhid", "vips"), problems)
     interface = _interface(group, interfaces, problems)
     source = _source(group, interface, problems)
+    _check_transport(group, source, problems)
     for vip in group.keys.vips or ():
         _refuse_own(Placed(group, interface, source), vip, interfaces, problems)
     return Placed(group, interface, source)
+
+
+def _check_transport(group: Group, source: IPv4Address | None, problems: Problems) -> None:
+    keys = group.keys
+    if State.WRONG in (group.state("transport"), group.state("peers")):
+        return
+    if keys.transport != "unicast" and keys.peers:
+        fault = f"is set, but with {group.label('transport')}={keys.transport} nobody is addressed one by one"
+        problems.add(group.label("peers"), fault, f"unset it, or set {group.label('transport')}=unicast")
+    elif keys.transport == "unicast" and not [peer for peer in keys.peers if peer != source]:
+        problems.add(group.label("peers"), "names no other node, which unicast needs", remedy("peers"))
 
 
 def refuse_clashes(placed: Iterable[Placed], problems: Problems) -> None:
@@ -114,7 +126,7 @@ def refuse_clashes(placed: Iterable[Placed], problems: Problems) -> None:
         group, keys = each.group, each.group.keys
         nic = each.interface.name if each.interface else None
         if nic is not None and keys.vhid is not None:
-            other = vhids.setdefault((nic, keys.multicast_group, keys.vhid), group.name)
+            other = vhids.setdefault((nic, keys.vhid), group.name)
             if other != group.name:
                 fault = f"{keys.vhid} on {nic} belongs to group {other!r} already"
                 problems.add(group.label("vhid"), fault, "give each group of an interface its own vhid")
@@ -143,6 +155,8 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
         dead_ratio=keys.dead_ratio,
         preempt=keys.preempt,
         multicast_group=str(keys.multicast_group),
+        transport=keys.transport,
+        peers=tuple(str(peer) for peer in keys.peers if peer != source),
         replay=keys.replay,
         clock_skew=float(keys.clock_skew),
     )

@@ -102,6 +102,22 @@ def source_address(text: str) -> IPv4Address:
     return address
 
 
+def peer(text: object) -> IPv4Address:
+    """Read the IPv4 address of another node."""
+    try:
+        address = IPv4Address(text if isinstance(text, str) else "")
+    except ValueError:
+        raise FaultError(f"{show(text)} is not an IPv4 address") from None
+    if (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_loopback
+        or address == IPv4Address("255.255.255.255")
+    ):
+        raise FaultError(f"{show(text)} is not the address of a host")
+    return address
+
+
 def multicast_group(text: str) -> IPv4Address:
     """Read an IPv4 multicast address."""
     try:

@@ -99,7 +99,7 @@ class Engine:
             now = self._clock()
             match message:
                 case OpenInterface():
-                    self._open(message, fds[0])
+                    self._open(message, fds)
                 case StartGroup():
                     self._start(message, now)
                 case LinkChanged():
@@ -115,12 +115,12 @@ class Engine:
                 case _:
                     log.error("the parent sent a %s, which is not for the engine", type(message).__name__)
 
-    def _open(self, message: OpenInterface, fd: int) -> None:
-        sock = socket.socket(fileno=fd)
-        port = Port(message.interface, message.mac, message.up, sock, Counter())
+    def _open(self, message: OpenInterface, fds: list[int]) -> None:
+        wire, *unicast = (socket.socket(fileno=fd) for fd in fds)
+        port = Port(message.interface, message.mac, message.up, wire, Counter(), unicast[0] if unicast else None)
         self._ports[message.interface] = port
         self._by_vhid[message.interface] = {}
-        self._watch(fd, partial(self._from_wire, port))
+        self._watch(wire.fileno(), partial(self._from_wire, port))
 
     def _start(self, message: StartGroup, now: float) -> None:
         plan = message.group

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_interface
+from socket import socket as Socket  # noqa: N812 - the module's name is a field of Port
 from typing import assert_never
 
 from sidecar.engine.counters import Continued, Counters, SealedCounters
@@ -27,16 +27,22 @@ from sidecar.protocol.types import DropReason, GroupConfig, Role, TieBreak
 
 log = logging.getLogger(__name__)
 
+_ETHERTYPE = sockets.ETH_P_IP.to_bytes(2, "big")
+
 
 @dataclass(slots=True)
 class Port:
-    """One interface as the engine uses it: the inherited packet socket and what the parent says of the link."""
+    """One interface as the engine uses it: its inherited sockets and what the parent says of the link.
+
+    ``unicast`` is there where a group sends by unicast.
+    """
 
     name: str
     mac: bytes
     up: bool
-    socket: socket.socket
+    socket: Socket
     drops: Counter[DropReason]
+    unicast: Socket | None = None
 
 
 class GroupRunner:
@@ -49,7 +55,10 @@ class GroupRunner:
         self.plan = plan
         self.port = port
         self.source = IPv4Address(plan.source)
-        self.destination = IPv4Address(plan.multicast_group)
+        self.destination = self.source if plan.transport == "unicast" else IPv4Address(plan.multicast_group)
+        """Where this group's adverts are addressed to, as they arrive here."""
+        unicast = tuple(IPv4Address(peer) for peer in plan.peers)
+        self._destinations = unicast if plan.transport == "unicast" else (self.destination,)
         self.vips = tuple(ip_interface(vip).ip for vip in plan.vips)
         self.authenticators = tuple(
             Authenticator(key=key, vhid=plan.vhid, addresses=self.vips) for key in (plan.key, *plan.accepted_keys)
@@ -135,9 +144,7 @@ class GroupRunner:
             case effects.Release():
                 self._tell_parent(Release(group=self.plan.name))
             case effects.Announce():
-                for vip in self.vips:
-                    for frame in neighbor.announcements(mac=self.port.mac, address=vip):
-                        self._send(frame)
+                self._announce()
             case effects.RoleChanged():
                 self._note_role(effect)
             case effects.Finished():
@@ -160,26 +167,41 @@ class GroupRunner:
             counter=counter,
             mac=self.authenticators[0].sign(counter),
         )
+        errors = [self._transmit(packet.pack(header), destination) for destination in self._destinations]
+        if None in errors:
+            self._sent += 1
+        for error in errors:
+            self._note_sending(error)
+
+    def _transmit(self, payload: bytes, destination: IPv4Address) -> str | None:
+        """Send one advert to a peer or to all; return None, or what went wrong."""
         datagram = packet.build_ipv4(
             source=self.source,
-            destination=self.destination,
-            identification=counter & 0xFFFF,
-            payload=packet.pack(header),
+            destination=destination,
+            identification=int.from_bytes(payload[14:16], "big"),  # the counter's end: any value that differs
+            payload=payload,
         )
-        ethernet = sockets.multicast_mac(self.destination) + self.port.mac + sockets.ETH_P_IP.to_bytes(2, "big")
-        if self._send(ethernet + datagram):
-            self._sent += 1
+        if self.plan.transport == "unicast":
+            assert self.port.unicast is not None  # noqa: S101 - the parent passed it with the interface
+            return sockets.send_to(self.port.unicast, datagram, destination)
+        broadcast = self.plan.transport == "broadcast"
+        mac = sockets.BROADCAST_MAC if broadcast else sockets.multicast_mac(destination)
+        return sockets.send(self.port.socket, mac + self.port.mac + _ETHERTYPE + datagram)
 
-    def _send(self, frame: bytes) -> bool:
-        error = sockets.send(self.port.socket, frame)
+    def _announce(self) -> None:
+        for vip in self.vips:
+            for frame in neighbor.announcements(mac=self.port.mac, address=vip):
+                self._note_sending(sockets.send(self.port.socket, frame))
+
+    def _note_sending(self, error: str | None) -> None:
+        """Count what could not be sent, and log each kind of fault once until something is sent again."""
         if error is None:
             self._send_error = ""
-            return True
+            return
         self._send_errors += 1
         if error != self._send_error:
             self._send_error = error
             log.warning("cannot send on %s: %s", self.port.name, error, extra={"group": self.plan.name})
-        return False
 
     # What people see ---------------------------------------------------------------------------------------------
 

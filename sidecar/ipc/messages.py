@@ -27,7 +27,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class OpenInterface(Message, frozen=True, tag=True):
-    """The engine may use this interface: its packet socket comes with the message. ``mac`` is 6 bytes."""
+    """The engine may use this interface: its packet socket comes with the message. ``mac`` is 6 bytes.
+
+    Where a group sends by unicast, a raw IP socket follows it.
+    """
 
     interface: str
     index: int

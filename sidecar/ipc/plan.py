@@ -9,10 +9,11 @@ import msgspec
 
 
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One vhid on one interface. ``vips`` are ``address/prefix``; ``key`` is the 20-byte HMAC
-    key that signs, ``accepted_keys`` are further ones that peers may use; they are never shown.
+    """One vhid on one interface. ``vips`` are ``address/prefix``.
 
-    ``replay`` is strict or compat; ``clock_skew`` the seconds that a strict peer's wall clock may be away.
+    ``key`` is the 20-byte HMAC key that signs, ``accepted_keys`` are further ones that peers may use; they are never
+    shown. ``transport`` is multicast, broadcast or unicast to ``peers``; ``replay`` is strict or compat;
+    ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
     """
 
     name: str
@@ -27,6 +28,8 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dead_ratio: int
     preempt: bool
     multicast_group: str
+    transport: str = "multicast"
+    peers: tuple[str, ...] = ()
     replay: str = "compat"
     clock_skew: float = 60.0
 

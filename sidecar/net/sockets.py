@@ -10,6 +10,7 @@ import ctypes
 import errno
 import socket
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -34,6 +35,8 @@ _CARP_FILTER = (
     (0x06, 0, 0, 0),  # ret reject
 )
 
+_NOTHING_FILTER = ((0x06, 0, 0, 0),)  # ret reject
+
 _INTERFACE_LOST = frozenset({errno.ENETDOWN, errno.ENODEV, errno.ENXIO})
 
 
@@ -52,14 +55,28 @@ def open_packet_socket(interface: str) -> socket.socket:
     """
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: hears nothing before the filter stands
     try:
-        code = b"".join(struct.pack("HBBI", *instruction) for instruction in _CARP_FILTER)
-        buffer = ctypes.create_string_buffer(code)
-        program = struct.pack("HP", len(_CARP_FILTER), ctypes.addressof(buffer))
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
+        _attach(sock, _CARP_FILTER)
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setblocking(False)
         sock.bind((interface, ETH_P_IP))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def open_raw_socket(interface: str) -> socket.socket:
+    """Open a raw IPv4 socket (raw(7), protocol 112) that sends CARP by way of the kernel's own routes and ARP.
+
+    It receives nothing, but that it is there keeps the kernel from answering unicast adverts with "protocol
+    unreachable". Needs CAP_NET_RAW. Raises OSError.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_CARP)
+    try:
+        _attach(sock, _NOTHING_FILTER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        sock.setblocking(False)
     except OSError:
         sock.close()
         raise
@@ -101,10 +118,27 @@ def receive(sock: socket.socket) -> Frame | None:
     return Frame(data[ETHERNET_HEADER:], address[2] != _PACKET_OTHERHOST)
 
 
+def send_to(sock: socket.socket, packet: bytes, address: IPv4Address) -> str | None:
+    """Send one IPv4 packet by a raw socket; return None, or what went wrong in a few words."""
+    return _try(lambda: sock.sendto(packet, (str(address), 0)))
+
+
 def send(sock: socket.socket, frame: bytes) -> str | None:
     """Send one Ethernet frame; return None, or what went wrong (a full queue, a lost interface) in a few words."""
+    return _try(lambda: sock.send(frame))
+
+
+def _attach(sock: socket.socket, instructions: Sequence[tuple[int, int, int, int]]) -> None:
+    """Attach a filter (socket(7), SO_ATTACH_FILTER) and lock it."""
+    buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in instructions))
+    program = struct.pack("HP", len(instructions), ctypes.addressof(buffer))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
+
+
+def _try(action: Callable[[], int]) -> str | None:
     try:
-        sock.send(frame)
+        action()
     except OSError as error:
         return error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")
     return None

@@ -27,6 +27,8 @@ groups:
   dead_ratio: 3
   preempt: false
   source_address: 10.0.0.11
+  transport: multicast
+  peers: []
   multicast_group: 224.0.0.18
   replay: compat
   clock_skew: 60

@@ -165,9 +165,38 @@ def test_two_groups_with_one_vhid_on_one_interface() -> None:
     ]
 
 
-@pytest.mark.parametrize("apart", [", multicast_group: 224.0.0.99", ", interface: eth1"])
-def test_one_vhid_in_two_places_is_two_groups(apart: str) -> None:
-    assert placed(TWO % apart)[1] == []
+def test_one_vhid_on_two_interfaces_is_two_groups() -> None:
+    assert placed(TWO % ", interface: eth1")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ({"transport": "broadcast"}, []),
+        ({"transport": "unicast", "peers": "10.0.0.11,10.0.0.12"}, []),
+        (
+            {"transport": "unicast", "peers": "10.0.0.11"},  # this node's own
+            [
+                "CARP_PEERS: names no other node, which unicast needs; "
+                "use the IPv4 source addresses of the other nodes, with commas between them"
+            ],
+        ),
+        (
+            {"peers": "10.0.0.12"},
+            [
+                "CARP_PEERS: is set, but with CARP_TRANSPORT=multicast nobody is addressed one by one; "
+                "unset it, or set CARP_TRANSPORT=unicast"
+            ],
+        ),
+    ],
+)
+def test_peers_go_with_unicast(given: dict[str, str], lines: list[str]) -> None:
+    (found,), problems = placed(vhid="7", vips="10.0.0.200", **given)
+    assert problems == lines
+    if not lines:
+        plan = plan_of(found, [b"secret"])
+        assert plan is not None
+        assert plan.peers == (("10.0.0.12",) if "peers" in given else ())
 
 
 def test_two_groups_with_one_vip() -> None:

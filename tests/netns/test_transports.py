@@ -1,0 +1,123 @@
+"""How adverts travel: broadcast as real ``ucarp --nomcast`` does it, unicast to peers, another multicast group."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sidecar.control import ControlError
+from sidecar.demo.lan import Lan
+from sidecar.demo.node import SidecarNode
+from sidecar.ipc.messages import GroupStatus
+from tests.netns.peers import Ucarp, until
+
+VIP = "10.77.0.100"
+TSHARK = ("tshark", "-n", "-d", "ip.proto==112,carp")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    secret = tmp_path / "password"
+    secret.write_text("transports")
+    return {"CARP_VHID": "42", "CARP_VIPS": VIP, "CARP_PASSWORD_FILE": str(secret)}
+
+
+def status(sidecar: SidecarNode) -> GroupStatus | None:
+    with contextlib.suppress(ControlError):
+        return sidecar.group()
+    return None
+
+
+def role(sidecar: SidecarNode) -> str | None:
+    found = status(sidecar)
+    return None if found is None else found.role
+
+
+def envelopes(capture: Path) -> set[tuple[str, ...]]:
+    """What tshark says of the CARP packets: Ethernet destination, IP source and destination, TTL, checksum status."""
+    fields = ("eth.dst", "ip.src", "ip.dst", "ip.ttl", "carp.checksum.status")
+    words = [word for field in fields for word in ("-e", field)]
+    printed = subprocess.run(
+        [*TSHARK, "-r", capture, "-Y", "carp && !icmp", "-T", "fields", *words],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return {tuple(line.split("\t")) for line in printed.splitlines()}
+
+
+def test_broadcast_with_real_ucarp_in_each_role(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
+    settings["CARP_TRANSPORT"] = "broadcast"
+    ours, theirs = lan.nodes[:2]
+    with Ucarp(theirs, tmp_path, vip=VIP, vhid=42, password="transports", options="-M -k 0") as ucarp:
+        until(lambda: ucarp.is_master, "ucarp is master")
+        with SidecarNode(ours, tmp_path, settings | {"CARP_ADVSKEW": "100"}) as sidecar:
+            until(lambda: (s := status(sidecar)) and s.adverts_received > 3, "we hear its broadcasts")
+            assert (sidecar.group().role, sidecar.group().drops) == ("backup", {})
+    with SidecarNode(ours, tmp_path, settings) as sidecar:
+        until(lambda: role(sidecar) == "master", "we are master")
+        capture = tmp_path / "broadcast.pcap"
+        with (
+            Ucarp(theirs, tmp_path, vip=VIP, vhid=42, password="transports", options="-M -k 100") as ucarp,
+            lan.capture(capture),
+        ):
+            sent = sidecar.group().adverts_sent
+            until(lambda: sidecar.group().adverts_sent > sent + 6, "we advertise on")
+            assert not ucarp.log.rpartition("Switching to state: BACKUP")[2].count("MASTER")
+    assert envelopes(capture) == {("ff:ff:ff:ff:ff:ff", ours.address, "224.0.0.18", "255", "1")}
+
+
+def test_unicast_among_three_nodes(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
+    # One list for all: each skips its own address.
+    settings |= {"CARP_TRANSPORT": "unicast", "CARP_PEERS": ",".join(node.address for node in lan.nodes)}
+    capture = tmp_path / "unicast.pcap"
+    with contextlib.ExitStack() as stack, lan.capture(capture):
+        first, second, third = (
+            stack.enter_context(SidecarNode(node, tmp_path, settings | {"CARP_ADVSKEW": str(50 * number)}))
+            for number, node in enumerate(lan.nodes)
+        )
+        until(lambda: role(first) == "master", "the lowest skew is master")
+        until(lambda: all((s := status(n)) and s.adverts_received > 3 for n in (second, third)), "both others hear it")
+        assert (role(second), role(third)) == ("backup", "backup")
+        first.kill_all()
+        until(lambda: role(second) == "master", "the next one takes over")
+        until(lambda: (s := status(third)) and s.master == lan.nodes[1].address, "the third follows it")
+        assert second.terminate() == 0
+        until(lambda: role(third) == "master", "a goodbye by unicast is heard too")
+        assert third.group().reason == "bow-out"
+        assert third.group().drops == {}
+    seen = envelopes(capture)
+    macs = {node.address: node.mac for node in lan.nodes}
+    assert {(eth, dst) for eth, _, dst, _, _ in seen} <= {(macs[address], address) for address in macs}
+    assert {(ttl, checksum) for *_, ttl, checksum in seen} == {("255", "1")}
+    unreachable = subprocess.run(
+        ["tshark", "-r", capture, "-Y", "icmp.type==3"], check=True, capture_output=True, text=True
+    ).stdout
+    # A node whose sidecar is dead says so; the living ones must not.
+    assert all(lan.nodes[0].address in line or lan.nodes[1].address in line for line in unreachable.splitlines())
+
+
+def test_a_multicast_advert_is_not_for_a_unicast_group(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
+    unicast = settings | {"CARP_TRANSPORT": "unicast", "CARP_PEERS": lan.nodes[1].address}
+    with (
+        SidecarNode(lan.nodes[0], tmp_path, unicast) as ours,
+        SidecarNode(lan.nodes[1], tmp_path, settings),
+    ):
+        until(lambda: (s := status(ours)) and s.drops.get("wrong-destination", 0) > 0, "it is counted")
+        assert "sent to 224.0.0.18" in ours.log
+
+
+def test_another_multicast_group_with_real_ucarp(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
+    settings |= {"CARP_MULTICAST_GROUP": "239.7.7.7", "CARP_ADVSKEW": "100"}
+    options = "--mcast=239.7.7.7 -k 0"
+    with Ucarp(lan.nodes[1], tmp_path, vip=VIP, vhid=42, password="transports", options=options) as ucarp:
+        until(lambda: ucarp.is_master, "ucarp is master")
+        with SidecarNode(lan.nodes[0], tmp_path, settings) as sidecar:
+            until(lambda: (s := status(sidecar)) and s.adverts_received > 3, "we hear it there")
+            assert role(sidecar) == "backup"
+            assert "239.7.7.7" in lan.nodes[0].run(["ip", "maddr", "show", "dev", "eth0"]).stdout
+            ucarp.kill()
+            until(lambda: role(sidecar) == "master", "we take over")
