@@ -1,0 +1,143 @@
+"""The agent's process, from exec to exit, with us as its parent and the stand-in for an API server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.children import Child, spawn
+from sidecar.demo.apiserver import ApiServer
+from sidecar.demo.store import Target
+from sidecar.ipc.messages import GroupRole, MirroredGroup, Released, Snapshot, StartAgent, Stop
+from sidecar.ipc.plan import KubernetesPlan
+from tests.netns.peers import until
+
+GROUP = MirroredGroup(name="web", interface="eth0", vhid=42, vips=("10.0.0.200/32",))
+ROLES = Snapshot(
+    groups=(GroupRole(name="web", role="master", since=1795408808.068, reason="master-down", transitions=2),)
+)
+
+
+@pytest.fixture
+def api() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        server.store.create("edge", {"metadata": {"name": "carp-1", "labels": {"app": "carp"}}})
+        yield server
+
+
+@contextlib.contextmanager
+def running(kubeconfig: Path | None = None) -> Iterator[Child]:
+    """An agent, which is told to start where a kubeconfig is given. In the test itself, so that capfd hears it."""
+    agent = spawn("agent", ["info", "json"], now=0.0)
+    if kubeconfig is not None:
+        plan = KubernetesPlan(
+            pod_name="carp-1", pod_namespace="edge", role_label="carp-role", kubeconfig=str(kubeconfig)
+        )
+        agent.channel.send(StartAgent(node="node-1", kubernetes=plan, groups=(GROUP,)))
+    try:
+        yield agent
+    finally:
+        agent.kill()
+        agent.channel.close()
+        agent.process.wait()
+
+
+def pod(api: ApiServer) -> dict[str, Any]:
+    metadata: dict[str, Any] = api.store.get(Target("edge", "carp-1"))["metadata"]
+    return metadata
+
+
+def messages(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
+
+
+def test_it_writes_the_newest_roles_and_ends_when_told(api: ApiServer, tmp_path: Path) -> None:
+    with running(api.write_kubeconfig(tmp_path / "config")) as agent:
+        agent.channel.send(ROLES)
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 0
+    metadata = pod(api)
+    assert metadata["labels"] == {"app": "carp", "carp-role": "master"}
+    assert metadata["annotations"] == {
+        "carp-sidecar/vips": "10.0.0.200/32",
+        "carp-sidecar/vhid": "42",
+        "carp-sidecar/interface": "eth0",
+        "carp-sidecar/since": "2026-11-23T04:40:08.068Z",
+        "carp-sidecar/transitions": "2",
+        "carp-sidecar/reason": "master-down",
+        "carp-sidecar/epoch": "1",
+    }
+
+
+def test_with_nothing_to_say_it_writes_nothing(api: ApiServer, tmp_path: Path) -> None:
+    before = pod(api)
+    with running(api.write_kubeconfig(tmp_path / "config")) as agent:
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 0
+    assert pod(api) == before
+
+
+def test_signals_are_the_parents_business(api: ApiServer, tmp_path: Path) -> None:
+    with running(api.write_kubeconfig(tmp_path / "config")) as agent:
+        agent.channel.send(ROLES)
+        until(lambda: "carp-role" in pod(api)["labels"], "it writes, so it has set itself up")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            agent.process.send_signal(number)
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 0
+
+
+def test_a_kubeconfig_may_come_later_and_is_complained_about_once(
+    api: ApiServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def hears_something() -> bool:
+        said.extend(message for message in messages(capfd) if not message.startswith("Config not found"))
+        return bool(said)
+
+    with running(tmp_path / "config") as agent:
+        agent.channel.send(ROLES)
+        until(hears_something, "it complains")
+        api.write_kubeconfig(tmp_path / "new").rename(tmp_path / "config")
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 0
+    hears_something()
+    assert said[0].startswith(f"cannot read KUBECONFIG {tmp_path}/config: ")
+    assert said[1:] == ["the labels are up to date again"]
+    assert pod(api)["labels"]["carp-role"] == "master"
+
+
+def test_without_its_parent_it_ends(api: ApiServer, tmp_path: Path) -> None:
+    with running(api.write_kubeconfig(tmp_path / "config")) as agent:
+        agent.channel.close()
+        assert agent.process.wait(60) == 1
+
+
+def test_another_beginning_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with running() as agent:
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 1
+    assert messages(capfd) == ["the parent began with a Stop"]
+
+
+def test_what_is_not_for_the_agent_is_logged_and_ignored(
+    api: ApiServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running(api.write_kubeconfig(tmp_path / "config")) as agent:
+        agent.channel.send(Released(group="web"))
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 0
+    assert messages(capfd) == ["the parent sent a Released, which is not for the agent"]
+
+
+def test_nonsense_is_the_end(api: ApiServer, tmp_path: Path) -> None:
+    with running(api.write_kubeconfig(tmp_path / "config")) as agent:
+        agent.channel.socket.send(b"\1nonsense")
+        assert agent.process.wait(60) == 1
