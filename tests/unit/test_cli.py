@@ -1,0 +1,197 @@
+"""The command line: its commands, what they print and with which exit code they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar import __version__
+from sidecar.cli import main
+from sidecar.control import SOCKET_NAME, ControlServer
+from sidecar.ipc.messages import StatusReply
+from tests.fakes.captures import CAPTURES, advert
+
+SECRET = "correct horse"
+ENOUGH = {
+    "CARP_VHID": "42",
+    "CARP_VIPS": "192.0.2.50",
+    "CARP_PASSWORD": SECRET,
+    "CARP_INTERFACE": "lo",
+    "CARP_SOURCE_ADDRESS": "127.0.0.1",
+    "CARP_CONFIG_FILE": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No setting of whoever runs the tests."""
+    for name in [*os.environ]:
+        if name.startswith("CARP_") or name in ("POD_NAME", "POD_NAMESPACE", "NODE_NAME", "KUBECONFIG"):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def give(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        if value:
+            monkeypatch.setenv(name, value)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"carp-sidecar {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["decode"], ["check", "--unknown"]])
+def test_another_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: carp-sidecar")
+
+
+def test_the_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for word in ("run", "check", "status", "decode", "demo", "3 missing privilege"):
+        assert word in text
+
+
+# check and run -------------------------------------------------------------------------------------------------------
+
+
+def test_check_prints_the_effective_settings_without_the_secret(
+    capsys: pytest.CaptureFixture[str], environment: pytest.MonkeyPatch
+) -> None:
+    give(environment, ENOUGH)
+    code, out, err = run(capsys, "check")
+    assert (code, err) == (0, "")
+    assert "vhid: 42" in out
+    assert "'********'" in out
+    assert SECRET not in out
+    code, out, _ = run(capsys, "check", "--json")
+    assert code == 0
+    assert json.loads(out)["groups"][0]["vhid"] == 42
+    assert SECRET not in out
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], environment: pytest.MonkeyPatch, command: str
+) -> None:
+    give(environment, {**ENOUGH, "CARP_VHID": "256"})
+    code, out, err = run(capsys, command)
+    assert (code, out) == (2, "")
+    assert err.startswith("carp-sidecar: CARP_VHID: 256 is out of range; ")
+    assert err.count("\n") == 1
+    assert SECRET not in err
+
+
+def test_an_interface_that_is_not_there_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], environment: pytest.MonkeyPatch
+) -> None:
+    give(environment, {**ENOUGH, "CARP_INTERFACE": "none0"})
+    code, out, err = run(capsys, "check")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("carp-sidecar: CARP_INTERFACE: ")
+    assert "none0" in err
+
+
+def test_a_warning_goes_to_stderr_and_changes_no_exit_code(
+    capsys: pytest.CaptureFixture[str], environment: pytest.MonkeyPatch
+) -> None:
+    give(environment, {**ENOUGH, "CARP_DEAD_RATIO": "1"})
+    code, out, err = run(capsys, "check", "--json")
+    assert code == 0
+    assert json.loads(out)["groups"][0]["dead_ratio"] == 1
+    assert err.startswith("carp-sidecar: warning: CARP_DEAD_RATIO: ")
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environ = {name: value for name, value in {**os.environ, **ENOUGH}.items() if value}
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", "check"], env=environ, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# status --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """The runtime directory of a sidecar that answers one question."""
+    server = ControlServer(tmp_path)
+    listener = server.open()
+
+    def serve() -> None:
+        listener.setblocking(True)
+        client = server.accept()
+        assert client is not None
+        client.socket.setblocking(True)
+        request = server.request(client.fileno())
+        assert request is not None
+        server.answer(StatusReply(token=request.token, node="node-1", groups=(), interfaces=()))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield tmp_path
+    thread.join(30)
+    server.close()
+
+
+def test_status_asks_the_running_sidecar(capsys: pytest.CaptureFixture[str], directory: Path) -> None:
+    code, out, err = run(capsys, "status", "--json", "--runtime-dir", str(directory))
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"node": "node-1", "groups": [], "interfaces": []}
+
+
+def test_status_finds_the_directory_in_the_environment(
+    capsys: pytest.CaptureFixture[str], directory: Path, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("CARP_RUNTIME_DIR", str(directory))
+    assert run(capsys, "status") == (0, "\n", "")
+
+
+def test_status_of_nobody_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "status", "--runtime-dir", str(tmp_path))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"carp-sidecar: no carp-sidecar answers at {tmp_path}/{SOCKET_NAME} ")
+
+
+# decode --------------------------------------------------------------------------------------------------------------
+
+
+def test_decode_explains_packets(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    options = ("--json", "--vips", "10.77.0.100", "--password-file", str(password))
+    code, out, err = run(capsys, "decode", *options, advert().hex(), str(CAPTURES / "01-start-master.pcap"))
+    records = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert len(records) > 1
+    assert (records[0]["vhid"], records[0]["authentic"], records[0]["reason"]) == (42, True, None)
+
+
+def test_decode_of_a_file_that_is_not_there_is_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "decode", str(tmp_path / "none.pcap"))
+    assert (code, out, err.count("\n")) == (1, "", 1)

@@ -1,0 +1,180 @@
+"""The parent as a process of its own, on a network of its own: its exit codes, its children, its VIPs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sidecar.control import ControlError, ask_status
+from sidecar.ipc.messages import GroupStatus
+from sidecar.ipc.plan import Plan, encode_plan
+from tests.fakes.namespace import cable, in_new_network, ip
+from tests.fakes.plans import group_plan, node_plan
+from tests.netns.peers import until
+
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("real_kernel")]
+
+# Adverts every 31 ms, master after 94.
+WEB = group_plan(interface="near", source="10.0.0.1", vips=("10.0.0.200/32",), advbase=0, advskew=8)
+
+
+@dataclass
+class Parent:
+    process: subprocess.Popen[str]
+    directory: Path
+    log: Path
+
+    def group(self) -> GroupStatus | None:
+        with contextlib.suppress(ControlError):
+            return ask_status(self.directory).groups[0]
+        return None
+
+    def is_master(self) -> bool:
+        group = self.group()
+        return group is not None and group.role == "master"
+
+    def child(self, name: str) -> int | None:
+        """Return the pid of the engine or the agent."""
+        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                if f"sidecar\0{name}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return int(pid)
+        return None
+
+    def kill_child(self, name: str) -> None:
+        """Kill a child and wait until another one is there."""
+        old = self.child(name)
+        assert old is not None
+        os.kill(old, signal.SIGKILL)
+        until(lambda: self.child(name) not in (None, old), f"the {name} is started again")
+
+    def says(self, words: str) -> bool:
+        return words in self.log.read_text()
+
+
+def start(plan: Plan, directory: Path) -> Parent:
+    """Start the parent in the network of the calling thread."""
+    fd = os.memfd_create("plan")
+    os.write(fd, encode_plan(plan))
+    os.lseek(fd, 0, os.SEEK_SET)
+    log = directory / "log"
+    with log.open("w") as file:
+        command = [sys.executable, "-P", "-m", "sidecar", "parent", str(fd)]
+        process = subprocess.Popen(command, pass_fds=[fd], stderr=file, text=True)
+    os.close(fd)
+    return Parent(process, Path(plan.runtime_dir), log)
+
+
+@contextlib.contextmanager
+def running(plan: Plan, directory: Path) -> Iterator[Parent]:
+    """A parent on one end of a cable whose near end has 10.0.0.1/24; enter it with ``alone``."""
+    cable()
+    ip("address add 10.0.0.1/24 dev near")
+    parent = start(plan, directory)
+    try:
+        yield parent
+    finally:
+        parent.process.kill()
+        parent.process.wait()
+
+
+def alone(plan: Plan, directory: Path, scene: Callable[[Parent], None]) -> None:
+    def play() -> None:
+        with running(plan, directory) as parent:
+            scene(parent)
+
+    in_new_network(play)
+
+
+def plan_in(directory: Path, *, kubernetes: bool = False) -> Plan:
+    plan = node_plan(WEB, runtime_dir=str(directory / "run"), kubernetes=kubernetes)
+    return msgspec.structs.replace(plan, log_format="text")
+
+
+def test_it_holds_the_vip_as_master_and_takes_it_off_when_told_to_stop(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        assert re.search(r"inet 10\.0\.0\.200/32 .*\n.*valid_lft 1sec preferred_lft 0sec", ip("address show dev near"))
+        parent.process.terminate()
+        assert parent.process.wait(30) == 0
+        assert "10.0.0.200" not in ip("address show dev near")
+        assert "10.0.0.1/24" in ip("address show dev near")
+
+    alone(plan_in(tmp_path), tmp_path, scene)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize(("interface", "fault"), [("none0", "is not there"), ("lo", "is not an Ethernet interface")])
+def test_an_interface_that_cannot_be_used_is_exit_code_2_and_one_line(
+    tmp_path: Path, interface: str, fault: str
+) -> None:
+    plan = plan_in(tmp_path)
+    wrong = msgspec.structs.replace(plan, groups=(msgspec.structs.replace(WEB, interface=interface),))
+
+    def scene(parent: Parent) -> None:
+        assert parent.process.wait(30) == 2
+
+    alone(wrong, tmp_path, scene)
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.endswith(f"parent: CARP_INTERFACE: {interface} {fault}; there are: far, near")
+
+
+def test_a_dead_agent_is_started_again_and_moves_nothing(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        before = parent.group()
+        parent.kill_child("agent")
+        after = parent.group()
+        assert before is not None
+        assert after is not None
+        assert (after.transitions, after.since) == (before.transitions, before.since)
+        assert parent.says("the agent was ended by SIGKILL; it starts again in 0 s")
+
+    alone(plan_in(tmp_path, kubernetes=True), tmp_path, scene)
+
+
+def test_a_dead_engine_is_started_again_and_resumes(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        parent.kill_child("engine")
+        until(parent.is_master, "it is master again")
+        group = parent.group()
+        assert group is not None
+        assert group.reason == "resumed"
+        assert "10.0.0.200" in ip("address show dev near")
+
+    alone(plan_in(tmp_path), tmp_path, scene)
+
+
+def test_the_engine_hears_of_the_link(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        ip("link set far down")
+        until(lambda: (group := parent.group()) and group.role == "init", "it hears that the carrier is gone")
+        assert "10.0.0.200" not in ip("address show dev near")
+        ip("link set far up")
+        until(parent.is_master, "it is master again")
+
+    alone(plan_in(tmp_path), tmp_path, scene)
+
+
+def test_a_runtime_directory_that_cannot_be_used_costs_only_the_status(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+
+    def scene(parent: Parent) -> None:
+        until(lambda: "10.0.0.200" in ip("address show dev near"), "it holds the VIP")
+        assert parent.says("`carp-sidecar status` will not work")
+        parent.process.terminate()
+        assert parent.process.wait(30) == 0
+
+    alone(plan_in(tmp_path), tmp_path, scene)
