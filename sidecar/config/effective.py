@@ -64,6 +64,8 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         **timers,
         "dead_ratio": group.dead_ratio,
         "preempt": group.preempt,
+        "preempt_delay": f"{group.preempt_delay:g}s",
+        "startup_delay": f"{group.startup_delay:g}s",
         "source_address": group.source,
         "transport": group.transport,
         "peers": list(group.peers),

@@ -84,6 +84,7 @@ Vips = Annotated[
     AfterValidator(_some_and_distinct),
 ]
 Peers = Annotated[tuple[Annotated[IPv4Address, BeforeValidator(values.peer)], ...], BeforeValidator(_split)]
+Duration = Annotated[float, BeforeValidator(values.duration), Field(ge=0, le=86400)]
 ReplayMode = Annotated[Literal["compat", "strict"], Lower]
 
 
@@ -147,6 +148,12 @@ class GroupKeys(_Keys):
 
     preempt: Annotated[bool, Lower, Remedy("use true or false")] = False
     """Whether this node takes over from a live master that advertises less often than this node would."""
+
+    preempt_delay: Annotated[Duration, Remedy("use a time of at most a day, such as 30s or 5m")] = 0.0
+    """Time after the start, or after the link's return, before this node preempts a live master."""
+
+    startup_delay: Annotated[Duration, Remedy("use a time of at most a day, such as 30s or 5m")] = 0.0
+    """Time after the start, or after the link's return, before this node becomes master for any reason."""
 
     source_address: Annotated[
         Annotated[IPv4Address, BeforeValidator(values.source_address)] | None,

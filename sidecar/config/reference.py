@@ -44,14 +44,20 @@ def markdown() -> str:
     for title, model in _SECTIONS:
         text += f"\n## {title}\n\n| variable | default | meaning | allowed |\n|---|---|---|---|\n"
         for field, info in model.model_fields.items():
-            default = "" if info.default is None else f"`{_plain(info.default)}`"
+            default = "" if info.default in (None, ()) else f"`{_plain(info.default)}`"
             meaning = " ".join((info.description or "").split())
             text += f"| `{env_name(field)}` | {default} | {meaning} | {remedy(field)} |\n"
     return text
 
 
 def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}s"
+        case _:
+            return str(value)
 
 
 if __name__ == "__main__":

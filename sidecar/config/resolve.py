@@ -154,6 +154,8 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
         advskew=keys.advskew,
         dead_ratio=keys.dead_ratio,
         preempt=keys.preempt,
+        preempt_delay=keys.preempt_delay,
+        startup_delay=keys.startup_delay,
         multicast_group=str(keys.multicast_group),
         transport=keys.transport,
         peers=tuple(str(peer) for peer in keys.peers if peer != source),

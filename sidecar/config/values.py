@@ -102,6 +102,14 @@ def source_address(text: str) -> IPv4Address:
     return address
 
 
+def duration(text: object) -> float:
+    """Read a time: a number with ms, s, m or h after it; without a unit it is seconds."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?", text.strip()) if isinstance(text, str) else None
+    if found is None:
+        raise FaultError(f"{show(text)} is not a time")
+    return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2] or "s"]
+
+
 def peer(text: object) -> IPv4Address:
     """Read the IPv4 address of another node."""
     try:

@@ -73,6 +73,8 @@ class GroupRunner:
                 advskew=plan.advskew,
                 dead_ratio=plan.dead_ratio,
                 preempt=plan.preempt,
+                preempt_delay=plan.preempt_delay,
+                startup_delay=plan.startup_delay,
                 tie_break=TieBreak.LOWER_ADDRESS if plan.replay == "strict" else TieBreak.UCARP,
             )
         )

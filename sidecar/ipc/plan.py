@@ -27,6 +27,8 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     advskew: int
     dead_ratio: int
     preempt: bool
+    preempt_delay: float = 0.0
+    startup_delay: float = 0.0
     multicast_group: str
     transport: str = "multicast"
     peers: tuple[str, ...] = ()

@@ -34,8 +34,10 @@ class Group:
         "_granted_extra",
         "_heard_at",
         "_last_sent",
+        "_leads_from",
         "_leased",
         "_next_advert",
+        "_preempts_from",
         "_releases_pending",
         "_replied_at",
         "_stopping",
@@ -63,6 +65,8 @@ class Group:
         self._announce_at = math.inf
         self._announcements_left = 0
         self._leased = False
+        self._leads_from = -math.inf
+        self._preempts_from = -math.inf
         self._releases_pending = 0
         self._stopping = False
 
@@ -174,7 +178,7 @@ class Group:
             if due < self._down_at:
                 self._arm_down(due, Reason.BOW_OUT, f"{advert.source} said goodbye")
             return []
-        cause = self._cause_to_take_over(advert, theirs)
+        cause = self._cause_to_take_over(advert, theirs, now)
         if cause is not None:
             # Of two masters the one that we follow deals with the other; a third would only join in.
             return [] if self._follows_another(advert.source, now) else self._become_master(*cause, now)
@@ -183,9 +187,12 @@ class Group:
         self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
         return []
 
-    def _cause_to_take_over(self, advert: AdvertReceived, theirs: float) -> tuple[Reason, str] | None:
+    def _cause_to_take_over(self, advert: AdvertReceived, theirs: float, now: float) -> tuple[Reason, str] | None:
         """Return why a backup need not wait for the timer: its reason and a sentence for people."""
-        if self.config.preempt and self.interval < theirs and advert.demotion >= self.demotion:
+        if now < self._leads_from:
+            return None
+        preempts = self.config.preempt and now >= self._preempts_from
+        if preempts and self.interval < theirs and advert.demotion >= self.demotion:
             detail = f"{advert.source} advertises every {theirs:.3f} s, this node every {self.interval:.3f} s"
             return Reason.PREEMPT, detail
         if advert.demotion > self.demotion:
@@ -307,7 +314,10 @@ class Group:
         return [*self._send_advert(now), effects.Bind(), changed]
 
     def _become_backup(self, reason: Reason, detail: str, now: float) -> list[Effect]:
+        """Begin to listen, at the start or when the link returns."""
         before, self.role = self.role, Role.BACKUP
+        self._leads_from = now + self.config.startup_delay
+        self._preempts_from = now + max(self.config.startup_delay, self.config.preempt_delay)
         self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
         return [effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)]
 
@@ -334,7 +344,7 @@ class Group:
         return effects.Advertise(advbase=BOW_OUT, advskew=BOW_OUT, demotion=self.demotion)
 
     def _arm_down(self, at: float, reason: Reason, detail: str) -> None:
-        self._down_at = at
+        self._down_at = max(at, self._leads_from)
         self._down_reason = reason
         self._down_detail = detail
         self._granted_extra = False

@@ -85,4 +85,8 @@ class GroupConfig:
     advskew: int = 0
     dead_ratio: int = 3
     preempt: bool = False
+    preempt_delay: float = 0.0
+    """Seconds after the start or the link's return before it preempts a living master."""
+    startup_delay: float = 0.0
+    """Seconds after the start or the link's return before it becomes master for any reason."""
     tie_break: TieBreak = TieBreak.UCARP

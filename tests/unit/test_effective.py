@@ -26,6 +26,8 @@ groups:
   advskew: 128
   dead_ratio: 3
   preempt: false
+  preempt_delay: 0s
+  startup_delay: 0s
   source_address: 10.0.0.11
   transport: multicast
   peers: []

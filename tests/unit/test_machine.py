@@ -437,3 +437,41 @@ def test_a_backup_that_wakes_late_and_hears_the_master_stays() -> None:
     group.handle(advert(), 3.6)
     assert group.deadline() == pytest.approx(6.6)
     assert group.handle(TICK, 7.2) == ()  # a new deadline, a new grace
+
+
+# Delays --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_preempt_delay_holds_preemption_back_after_the_start_and_the_links_return() -> None:
+    group = started(replace(BASE, preempt=True, preempt_delay=10.0))
+    worse = advert(advskew=100)
+    assert group.handle(worse, 9.9) == ()
+    assert changes(group.handle(worse, 10.0)) == [(Role.MASTER, Reason.PREEMPT)]
+    group.handle(events.LinkChanged(up=False), 11.0)
+    group.handle(events.LinkChanged(up=True), 12.0)
+    assert group.handle(worse, 21.9) == ()
+    assert changes(group.handle(worse, 22.0)) == [(Role.MASTER, Reason.PREEMPT)]
+
+
+def test_a_preempt_delay_does_not_delay_the_takeover_from_a_dead_master() -> None:
+    group = started(replace(BASE, preempt=True, preempt_delay=10.0))
+    group.handle(advert(advskew=100), 1.0)
+    assert changes(group.handle(TICK, 4.0)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+
+
+@pytest.mark.parametrize("heard", [advert(advskew=100), advert(demotion=1), advert(advbase=4)])
+def test_a_startup_delay_holds_every_takeover_back(heard: events.AdvertReceived) -> None:
+    group = started(replace(BASE, preempt=True, startup_delay=10.0))
+    assert group.deadline() == 10.0
+    assert group.handle(TICK, 3.0) == ()
+    assert group.handle(heard, 5.0) == ()
+    assert group.handle(advert(advbase=255, advskew=255), 6.0) == ()
+    assert group.deadline() == 10.0
+    assert changes(group.handle(TICK, 10.0))[0][0] is Role.MASTER
+
+
+def test_a_startup_delay_is_over_once_it_is_over() -> None:
+    group = started(replace(BASE, startup_delay=10.0))
+    group.handle(advert(), 9.0)
+    assert group.deadline() == 12.0
+    assert changes(group.handle(TICK, 12.0)) == [(Role.MASTER, Reason.MASTER_DOWN)]

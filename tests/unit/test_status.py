@@ -91,7 +91,8 @@ STRANGER = PeerStatus(
 def test_peers_are_told_with_the_password_that_they_use() -> None:
     shown = as_text(reply(msgspec.structs.replace(MASTER, peers=(MEMBER, STRANGER))))
     assert [line for line in shown.splitlines() if line.startswith("  peer")] == [
-        "  peer      10.0.0.12  7 adverts, the last 2026-11-23T04:40:08.068Z: advbase 1 advskew 50 demotion 0, password 2",
+        "  peer      10.0.0.12  7 adverts, the last 2026-11-23T04:40:08.068Z: "
+        "advbase 1 advskew 50 demotion 0, password 2",
         "  peer      10.0.0.66  no valid advert; dropped: bad-hmac 3",
     ]
 

@@ -145,3 +145,17 @@ def test_right_values_pass_unchanged(read: Callable[[Any], object], value: str |
 )
 def test_edges_of_a_subnet(address: str, subnet: str, edge: str | None) -> None:
     assert values.edge_of_subnet(ip_interface(address), ip_interface(subnet)) == edge
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("30", 30.0), ("30s", 30.0), ("1.5 s", 1.5), ("250ms", 0.25), ("5m", 300.0), ("1h", 3600.0)],
+)
+def test_a_time_has_a_unit_or_is_seconds(text: str, seconds: float) -> None:
+    assert values.duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "1d", "1e9", "\u0663s", None, "s"])
+def test_what_is_no_time(text: object) -> None:
+    with pytest.raises(values.FaultError):
+        values.duration(text)
