@@ -33,13 +33,14 @@ def moment(lan: Lan) -> float:
 
 
 def bound(lan: Lan) -> float:
-    """From the last fault to the one master: the longest timer or lease, and three intervals.
+    """From the last fault to the one master: the longest delay, timer or lease, and three intervals.
 
     One is the grace for who woke late, two are for rivals to settle it.
     """
     timers = max(down(node) for node in lan.nodes)
     leases = max(node.lease_seconds for node in lan.nodes) + lan.conditions.slop
-    return max(timers, leases) + 3 * max(interval(node) for node in lan.nodes) + 10 * moment(lan)
+    delays = max(max(node.config.startup_delay, node.config.preempt_delay) for node in lan.nodes)
+    return delays + max(timers, leases) + 3 * max(interval(node) for node in lan.nodes) + 10 * moment(lan)
 
 
 # Watchers: what may be at no moment --------------------------------------------------------------------------------
