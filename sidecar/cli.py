@@ -84,11 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     demo = commands.add_parser("demo", help="three nodes and a client in network namespaces: see the VIP move")
-    demo.add_argument("--no-colour", action="store_true", help="plain text")
+    demo.add_argument("--no-colour", "--no-color", action="store_true", help="plain text")
     return parser
 
 
 def _run() -> int:
+    # As PID 1 a SIGTERM that comes before its handler would be lost: it waits until the parent is ready for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     loaded = _load()
     if loaded is None:
         return EXIT_SETTINGS
@@ -104,8 +106,6 @@ def _become_parent(loaded: Loaded) -> NoReturn:
     from sidecar.config.settings import environment_for_children  # noqa: PLC0415 - only start-up needs pydantic
     from sidecar.ipc.plan import encode_plan  # noqa: PLC0415 - as above
 
-    # As PID 1 a SIGTERM that comes before its handler would be lost: it waits until the parent is ready for it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     fd = os.memfd_create("plan", 0)
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(encode_plan(loaded.plan))

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from sidecar.ipc.channel import Channel, ChannelClosedError
-from sidecar.ipc.messages import MessageError, StatusReply, StatusRequest
+from sidecar.ipc.messages import MessageError, StatusReply, StatusRequest, Unavailable
 
 SOCKET_NAME = "control.sock"
 _CLIENTS_AT_MOST = 16
@@ -16,6 +16,10 @@ _ANSWER_WITHIN = 5.0
 
 class ControlError(Exception):
     """The control socket can't be used; the message says why and what to do."""
+
+
+class InUseError(ControlError):
+    """Another sidecar listens at the control socket."""
 
 
 class ControlServer:
@@ -36,7 +40,7 @@ class ControlServer:
         except OSError as error:
             raise ControlError(f"cannot create {directory}: {error.strerror}") from error
         if _somebody_listens(self._path):
-            raise ControlError(f"another carp-sidecar runs with the runtime directory {directory}")
+            raise InUseError(f"another carp-sidecar runs with the runtime directory {directory}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._path.unlink(missing_ok=True)
@@ -94,6 +98,15 @@ class ControlServer:
         except (ChannelClosedError, BlockingIOError, OSError):
             self.drop(channel.fileno())
 
+    def refuse(self, token: int, why: str) -> None:
+        """Tell whoever asked that there is no answer, and let it go."""
+        channel = self._waiting.get(token)
+        if channel is None:
+            return
+        with contextlib.suppress(ChannelClosedError, OSError):
+            channel.send(Unavailable(why=why))
+        self.drop(channel.fileno())
+
     def drop(self, fd: int) -> None:
         """Forget a client."""
         channel = self.clients.pop(fd, None)
@@ -123,12 +136,14 @@ def ask_status(directory: Path) -> StatusReply:
                 f"CARP_RUNTIME_DIR={directory}?"
             ) from error
         channel = Channel(sock)
-        channel.send(StatusRequest(token=0))
-        sock.settimeout(_ANSWER_WITHIN)
         try:
+            channel.send(StatusRequest(token=0))
+            sock.settimeout(_ANSWER_WITHIN)
             received = channel.receive()
         except (ChannelClosedError, TimeoutError, MessageError) as error:
             raise ControlError(f"the carp-sidecar at {path} did not answer within {_ANSWER_WITHIN:.0f} s") from error
+    if received is not None and isinstance(received[0], Unavailable):
+        raise ControlError(f"the carp-sidecar at {path} has no answer: {received[0].why}")
     if received is None or not isinstance(received[0], StatusReply):
         raise ControlError(f"what answers at {path} is no carp-sidecar of this version")
     return received[0]

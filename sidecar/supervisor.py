@@ -6,6 +6,7 @@ the kernel says of the links. It parses nothing that a stranger sent.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import math
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from sidecar import privileges
 from sidecar.children import Backoff, Child, describe, reap, spawn
-from sidecar.control import ControlError, ControlServer
+from sidecar.control import ControlError, ControlServer, InUseError
 from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import (
     Bind,
@@ -46,6 +47,7 @@ from sidecar.net import lease, sockets
 from sidecar.net.addresses import AddressError, Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
 from sidecar.observe import log as observe_log
+from sidecar.protocol import timing
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ EXIT_STOPPED, EXIT_FAILED, EXIT_SETTINGS, EXIT_PRIVILEGE = 0, 1, 2, 3
 
 ENGINE_HAND_OVER = 3.0
 """Seconds that the engine has to hand over when asked to stop."""
+LISTEN_AT_MOST = 0.02
+"""Seconds of the engine's messages in one turn of the loop."""
 AGENT_FAREWELL = 4.0
 """Seconds that the agent has to write the last role before it is ended."""
 
@@ -126,9 +130,9 @@ class Supervisor:
         self._monitor = LinkMonitor()
         self._watch(self._monitor.fileno(), self._links_changed)
         self._links = {link.name: link for link in self._addresses.links()}
+        self._open_control()  # before the sweep, which would take the VIPs of a sidecar that runs already
         self._sweep()
         self._open_interfaces()
-        self._open_control()
         self._start_engine()
         self._start_agent()
         while self._stage is not Stage.OVER:
@@ -185,7 +189,7 @@ class Supervisor:
             self._leases[group.name] = lease.VipLease(
                 index=link.index,
                 vips=tuple(ip_interface(vip) for vip in group.vips),
-                seconds=lease.lifetime(advbase=group.advbase, dead_ratio=group.dead_ratio),
+                seconds=timing.lease(advbase=group.advbase, advskew=group.advskew, dead_ratio=group.dead_ratio),
             )
 
     def _open_sockets(self, interface: str) -> list[socket.socket]:
@@ -204,6 +208,10 @@ class Supervisor:
     def _open_control(self) -> None:
         try:
             listener = self._control.open()
+        except InUseError as error:
+            raise StartError(
+                EXIT_FAILED, f"{error}; stop it first, or give this one a CARP_RUNTIME_DIR of its own"
+            ) from error
         except ControlError as error:
             # The VIP matters more than the ability to ask about it.
             log.warning("%s; `carp-sidecar status` will not work", error)
@@ -220,11 +228,15 @@ class Supervisor:
             raise StartError(EXIT_FAILED, f"cannot start the engine: {error.strerror}") from error
         self._engine = child
         self._watch(child.channel.fileno(), self._engine_speaks)
+        with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
+            self._instruct(child)
+
+    def _instruct(self, child: Child) -> None:
         for name, opened_sockets in self._sockets.items():
             link = self._links[name]
             opened = OpenInterface(interface=name, index=link.index, mac=link.mac, up=link.up)
             child.channel.send(opened, [sock.fileno() for sock in opened_sockets])
-        for group in plan.groups:
+        for group in self._plan.groups:
             resume = group.name in self._held and self._leases[group.name].held(self._kernel())
             if not resume and group.name in self._held:
                 self._release(group.name)
@@ -244,9 +256,10 @@ class Supervisor:
         self._agent = child
         self._watch(child.channel.fileno(), self._agent_speaks)
         groups = tuple(MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips) for g in plan.groups)
-        child.channel.send(StartAgent(node=plan.node_name, kubernetes=kubernetes, groups=groups))
-        if self._snapshot is not None:
-            child.channel.send(self._snapshot)
+        with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
+            child.channel.send(StartAgent(node=plan.node_name, kubernetes=kubernetes, groups=groups))
+            if self._snapshot is not None:
+                child.channel.send(self._snapshot)
 
     def _children_ended(self) -> None:
         children = [child for child in (self._engine, self._agent) if child is not None]
@@ -273,7 +286,11 @@ class Supervisor:
             del self._restart_at[name]
             match name:
                 case "engine":
-                    self._start_engine()
+                    try:
+                        self._start_engine()
+                    except StartError as error:
+                        log.error("%s", error)  # noqa: TRY400 - tried again, as after a death
+                        self._restart_at[name] = now + self._backoff[name].after_death(lived=0.0)
                 case _:
                     self._start_agent()
 
@@ -281,9 +298,12 @@ class Supervisor:
 
     def _engine_speaks(self) -> None:
         engine = self._engine
+        enough = time.monotonic() + LISTEN_AT_MOST  # signals, links and clients wait meanwhile
         try:
             while engine is not None and engine is self._engine and (got := engine.channel.receive()) is not None:
                 self._obey(got[0])
+                if time.monotonic() > enough:
+                    return
         except ChannelClosedError:
             self._unwatch(engine.channel.fileno() if engine is not None else -1)
         except MessageError as error:
@@ -367,8 +387,15 @@ class Supervisor:
             changed = list(self._kernel().links())
         for link in changed:
             known = self._links.get(link.name)
-            if link.name not in self._sockets or known is None or known.index != link.index or known == link:
+            if link.name not in self._sockets or known is None or known == link:
                 continue
+            if known.index != link.index:
+                if not link.up:
+                    continue  # an old one that goes, or a new one that is not there yet
+                # Sockets, memberships and leases belong to the old one: whoever runs us starts us anew.
+                raise StartError(
+                    EXIT_FAILED, f"interface {link.name} was replaced (index {known.index} -> {link.index})"
+                )
             self._links[link.name] = link
             self._tell_engine(LinkChanged(interface=link.name, up=link.up, mac=link.mac))
 
@@ -379,7 +406,7 @@ class Supervisor:
         for end in (reader, writer):
             end.setblocking(False)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, _woken)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # start-up held them back
         self._wakeup = (reader, writer)
@@ -444,8 +471,14 @@ class Supervisor:
         request = self._control.request(fd)
         if fd not in self._control.clients:
             self._unwatch(fd)
-        if request is not None:
-            self._tell_engine(request)
+        if request is None:
+            return
+        if self._engine is None:
+            wait = max(0.0, self._restart_at.get("engine", 0.0) - time.monotonic())
+            self._control.refuse(request.token, f"the engine is not running; it starts again in {wait:.0f} s")
+            self._unwatch(fd)
+            return
+        self._tell_engine(request)
 
     def _watch(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler

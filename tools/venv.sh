@@ -16,6 +16,9 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     fi
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
 fi
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then # none yet, or one that was interrupted
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
+fi
 echo "installing the project and its tools into $venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 import aiohttp
 import msgspec
+import yaml
 from kubernetes.aio import client, config
+from kubernetes.aio.config import kube_config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from sidecar.agent.desired import Metadata, Pod
@@ -20,6 +22,10 @@ _PODS = "/api/v1/namespaces/{namespace}/pods"
 _POD = _PODS + "/{name}"
 _TIMEOUTS = aiohttp.ClientTimeout(total=10.0, sock_connect=1.0)
 """Seconds. Connecting is kept short, so that a server that is back is found at once; answering may take its time."""
+
+
+_UNREADABLE = (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError, yaml.YAMLError)
+"""What the client's loader raises at a kubeconfig or a certificate that is not one; an ssl.SSLError is an OSError."""
 
 
 class ApiError(Exception):
@@ -81,11 +87,15 @@ class KubernetesPods:
                 await config.load_kube_config(config_file=plan.kubeconfig, client_configuration=configuration)
             else:
                 config.load_incluster_config(client_configuration=configuration)
-        except (ConfigException, OSError) as error:
+            configuration.retries = None  # the reconciler tries again, with the newest snapshot
+            api = client.ApiClient(configuration)
+        except _UNREADABLE as error:
             where = f"KUBECONFIG {plan.kubeconfig}" if plan.kubeconfig else "the pod's service account"
-            raise ApiError(f"cannot read {where}: {error}") from error
-        configuration.retries = None  # the reconciler tries again, with the newest snapshot
-        return cls(plan, client.ApiClient(configuration))
+            raise ApiError(f"cannot read {where}: {type(error).__name__} {error}") from error
+        finally:
+            # The loader writes inline certificates to files for OpenSSL, and removes them only at a regular exit.
+            kube_config._cleanup_temp_files()
+        return cls(plan, api)
 
     async def close(self) -> None:
         """Close the connections."""

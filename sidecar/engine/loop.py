@@ -17,6 +17,7 @@ from sidecar.ipc.messages import (
     Bound,
     InterfaceStatus,
     LinkChanged,
+    MessageError,
     OpenInterface,
     Released,
     Snapshot,
@@ -109,7 +110,7 @@ class Engine:
                 case Released(group=name):
                     self._groups[name].handle(events.LeaseReleased(), now)
                 case StatusRequest(token=token):
-                    self._channel.send(self._status(token))
+                    self._answer(token)
                 case Stop():
                     self._stop(now)
                 case _:
@@ -167,6 +168,12 @@ class Engine:
         for runner in self._groups.values():
             runner.role_changed = False
         self._channel.send(Snapshot(groups=tuple(runner.role() for runner in self._groups.values())))
+
+    def _answer(self, token: int) -> None:
+        try:
+            self._channel.send(self._status(token))
+        except MessageError as error:
+            log.error("the status cannot be told: %s", error)  # noqa: TRY400 - a question must not end the engine
 
     def _status(self, token: int) -> StatusReply:
         return StatusReply(

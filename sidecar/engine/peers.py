@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
@@ -11,8 +12,10 @@ from sidecar.protocol.types import DropReason, IPAddress
 
 STRANGERS_AT_MOST = 64
 """Senders without a valid advert that are remembered; source addresses can be made up at will."""
+REPORT_EVERY = 600.0
+"""Seconds until the log mentions the same fault of the same sender again."""
 REPORTS_AT_MOST = 64
-"""Faults in the log until one of their senders makes sense again."""
+"""Faults in the log in that time, of all senders together."""
 
 
 @dataclass(slots=True)
@@ -23,18 +26,19 @@ class _Peer:
     heard_at: float = 0.0
     header: Header | None = None
     drops: Counter[DropReason] = field(default_factory=Counter)
-    reported: set[DropReason] = field(default_factory=set)
+    reported: dict[DropReason, float] = field(default_factory=dict)
 
 
 class Peers:
     """All senders of adverts for one group. Times are Unix seconds."""
 
-    __slots__ = ("_members", "_reports", "_strangers")
+    __slots__ = ("_counting_since", "_members", "_reports", "_strangers")
 
     def __init__(self) -> None:
         self._members: dict[IPAddress, _Peer] = {}
         self._strangers: OrderedDict[IPAddress, _Peer] = OrderedDict()
         self._reports = 0
+        self._counting_since = -math.inf
 
     def heard(self, source: IPAddress, header: Header, *, password: int, wall: float) -> int:
         """Note a valid advert; return which password this sender used before, 0 if this is its first."""
@@ -45,20 +49,17 @@ class Peers:
         peer.adverts += 1
         peer.heard_at = wall
         peer.header = header
-        self._reports -= len(peer.reported)
-        peer.reported.clear()
         return before
 
-    def dropped(self, source: IPAddress, reason: DropReason) -> bool:
-        """Count a dropped advert; tell whether it is worth a line in the log.
-
-        That is once per sender and reason, and again only after that sender made sense in between.
-        """
+    def dropped(self, source: IPAddress, reason: DropReason, *, wall: float) -> bool:
+        """Count a dropped advert; tell whether it is worth a line in the log: once per sender and reason in a while."""
         peer = self._members.get(source) or self._stranger(source)
         peer.drops[reason] += 1
-        if reason in peer.reported or self._reports >= REPORTS_AT_MOST:
+        if abs(wall - self._counting_since) > REPORT_EVERY:
+            self._counting_since, self._reports = wall, 0
+        if abs(wall - peer.reported.get(reason, -math.inf)) < REPORT_EVERY or self._reports >= REPORTS_AT_MOST:
             return False
-        peer.reported.add(reason)
+        peer.reported[reason] = wall
         self._reports += 1
         return True
 

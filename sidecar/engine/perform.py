@@ -17,16 +17,18 @@ from sidecar.engine.receive import Arrival, authenticate
 from sidecar.ipc.messages import Bind, GroupRole, GroupStatus, Message, Release, Renew
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import neighbor, sockets
-from sidecar.protocol import effects, packet
+from sidecar.protocol import effects, packet, timing
 from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.events import AdvertReceived, Event, Start
 from sidecar.protocol.machine import Group
 from sidecar.protocol.packet import PacketError
 from sidecar.protocol.seal import Sealed
-from sidecar.protocol.types import DropReason, GroupConfig, Role, TieBreak
+from sidecar.protocol.types import DropReason, GroupConfig, Reason, Role, TieBreak
 
 log = logging.getLogger(__name__)
 
+_TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Reason.LEASE_UNANSWERED})
+"""What somebody should look into, not just know."""
 _ETHERTYPE = sockets.ETH_P_IP.to_bytes(2, "big")
 
 
@@ -75,6 +77,7 @@ class GroupRunner:
                 preempt=plan.preempt,
                 preempt_delay=plan.preempt_delay,
                 startup_delay=plan.startup_delay,
+                lease=timing.lease(advbase=plan.advbase, advskew=plan.advskew, dead_ratio=plan.dead_ratio),
                 tie_break=TieBreak.LOWER_ADDRESS if plan.replay == "strict" else TieBreak.UCARP,
             )
         )
@@ -108,7 +111,7 @@ class GroupRunner:
             self._counters.accept(arrival, password, now)
         except PacketError as error:
             self._drops[error.reason] += 1
-            if self.peers.dropped(arrival.source, error.reason):
+            if self.peers.dropped(arrival.source, error.reason, wall=time.time()):
                 self._report_drop(arrival, error)
             return
         self._received += 1
@@ -212,12 +215,18 @@ class GroupRunner:
         self._since = time.time()
         self._reason, self._detail = change.reason, change.detail
         self.role_changed = True
-        log.info(
+        log.log(
+            logging.WARNING if change.reason in _TROUBLE else logging.INFO,
             "%s -> %s: %s",
             change.before,
             change.after,
             change.detail,
-            extra={"group": self.plan.name, "vhid": self.plan.vhid, "reason": change.reason.value},
+            extra={
+                "group": self.plan.name,
+                "vhid": self.plan.vhid,
+                "vips": ",".join(self.plan.vips),
+                "reason": change.reason.value,
+            },
         )
 
     def _note_password(self, arrival: Arrival, password: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Sequence
 
@@ -42,6 +43,10 @@ class Channel:
                 self.socket.send(encode(message))
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ChannelClosedError from error
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            raise MessageError(f"{type(message).__name__} is longer than the socket's buffer") from error
 
     def receive(self) -> tuple[AnyMessage, list[int]] | None:
         """Return the next message and its descriptors, or None. Raises ChannelClosedError, MessageError."""

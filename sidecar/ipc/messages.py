@@ -11,8 +11,8 @@ import msgspec
 from sidecar.ipc.plan import GroupPlan, KubernetesPlan
 
 VERSION = 1
-MAXIMUM = 128 * 1024
-"""Bytes in one message; below the smallest default SO_SNDBUF (208 KiB)."""
+MAXIMUM = 1024 * 1024
+"""Bytes in one message: the status of 255 groups with their peers, with room to spare."""
 
 
 class MessageError(Exception):
@@ -153,6 +153,12 @@ class StatusReply(Message, frozen=True, tag=True):
     interfaces: tuple[InterfaceStatus, ...]
 
 
+class Unavailable(Message, frozen=True, tag=True):
+    """The parent's answer to a status request that nobody can answer now."""
+
+    why: str
+
+
 class GroupRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A group's role as the mirror needs it. ``since`` is Unix seconds."""
 
@@ -205,6 +211,7 @@ AnyMessage = (
     | Renew
     | Release
     | StatusReply
+    | Unavailable
     | Snapshot
     | Stopped
     | StartAgent

@@ -11,16 +11,6 @@ from dataclasses import dataclass
 from sidecar.net.addresses import AddressError, Addresses, IPInterface
 
 
-def lifetime(*, advbase: int, dead_ratio: int) -> int:
-    """Return the lease in whole seconds (>= 1): the longest that ends before any peer's master-down timer.
-
-    The kernel removes an address up to a second after its lifetime, and the earliest peer waits dead_ratio x
-    advbase s. Where that is under 2 s, a lifetime of 1 s is the shortest that the kernel knows, and it outlasts the
-    takeover.
-    """
-    return max(1, dead_ratio * advbase - 1)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VipLease:
     """The VIPs of one group on one interface. ``seconds`` is the lifetime of each renewal."""

@@ -28,6 +28,7 @@ class Group:
     __slots__ = (
         "_announce_at",
         "_announcements_left",
+        "_answer_by",
         "_down_at",
         "_down_detail",
         "_down_reason",
@@ -37,6 +38,7 @@ class Group:
         "_leads_from",
         "_leased",
         "_next_advert",
+        "_next_renewal",
         "_preempts_from",
         "_releases_pending",
         "_replied_at",
@@ -64,6 +66,8 @@ class Group:
         self._replied_at = -math.inf
         self._announce_at = math.inf
         self._announcements_left = 0
+        self._answer_by = math.inf
+        self._next_renewal = math.inf
         self._leased = False
         self._leads_from = -math.inf
         self._preempts_from = -math.inf
@@ -89,7 +93,7 @@ class Group:
             case Role.BACKUP:
                 return self._down_at
             case Role.MASTER:
-                return min(self._next_advert, self._announce_at)
+                return min(self._next_advert, self._announce_at, self._answer_by)
             case _:
                 assert_never(self.role)
 
@@ -222,12 +226,11 @@ class Group:
         if now - self._replied_at < self.interval:
             return []
         self._replied_at = now
-        done = self._send_advert(now)
+        done = self._advertise_and_renew(now)
         if self._leased:
             self._announcements_left = max(self._announcements_left, 1)
             self._announce_at = now + ANNOUNCE_SPACING  # again, once he has let go
-            # The lease as well: this advert puts the next one off, and with it the next renewal.
-            done += [effects.Renew(), effects.Announce()]
+            done.append(effects.Announce())
         return done
 
     def _outranked_by(self, advert: AdvertReceived, theirs: float) -> bool:
@@ -244,9 +247,11 @@ class Group:
             return self._master_is_down(now)
         if self.role is not Role.MASTER:
             return []
+        if now >= self._answer_by:
+            return self._lease_unanswered(now)
         done: list[Effect] = []
         if now >= self._next_advert:
-            done += [*self._send_advert(now), effects.Renew()]
+            done += self._advertise_and_renew(now)
         if now >= self._announce_at:
             self._schedule_announcement(now)
             done.append(effects.Announce())
@@ -288,6 +293,7 @@ class Group:
         if self.role is not Role.MASTER or self._releases_pending:
             return []  # the answer to a lease that was given up since
         if error is None:
+            self._answer_by = math.inf
             if self._leased:
                 return []
             self._leased = True
@@ -296,6 +302,28 @@ class Group:
         done = self._leave(Role.BACKUP, Reason.BIND_FAILED, error)
         self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
         return [*done, self._bow_out()]
+
+    def _lease_unanswered(self, now: float) -> list[Effect]:
+        """Step down: whoever binds for us does not answer, so the kernel has let go of the VIPs, or is about to."""
+        detail = f"no renewal of the lease was confirmed for {self.config.lease:g} s"
+        done = self._leave(Role.BACKUP, Reason.LEASE_UNANSWERED, detail)
+        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+        return [*done, self._bow_out()]
+
+    def _advertise_and_renew(self, now: float) -> list[Effect]:
+        """Renew with an advert and never without: peers count from the last advert, and the lease must end before them.
+
+        Fast adverts need not renew each time: an eighth of the lease between renewals is near enough.
+        """
+        done = self._send_advert(now)
+        if now >= self._next_renewal:
+            done.append(effects.Renew())
+            self._await_answer(now)
+        return done
+
+    def _await_answer(self, now: float) -> None:
+        self._next_renewal = now + self.config.lease / 8
+        self._answer_by = min(self._answer_by, now + self.config.lease)
 
     def _schedule_announcement(self, now: float) -> None:
         self._announcements_left -= 1
@@ -310,6 +338,8 @@ class Group:
         self._announcements_left = ANNOUNCE_COUNT
         self._announce_at = math.inf
         changed = effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)
+        self._answer_by = math.inf
+        self._await_answer(now)
         # The advert first: it stops the other backups while the kernel binds.
         return [*self._send_advert(now), effects.Bind(), changed]
 

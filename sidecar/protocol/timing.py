@@ -20,3 +20,13 @@ def master_down(*, advbase: int, advskew: int, dead_ratio: int) -> float:
     if advbase == 0:
         return dead_ratio * interval(advbase=0, advskew=advskew)
     return dead_ratio * advbase + advskew * TICK
+
+
+def lease(*, advbase: int, advskew: int, dead_ratio: int) -> int:
+    """Return how many whole seconds the kernel keeps a VIP after each renewal, which comes with each advert.
+
+    The kernel removes an address up to a second after its lifetime, and the earliest peer waits dead_ratio x advbase s
+    from the last advert: one second less than that keeps two nodes from answering. It must outlast our own interval,
+    though; where dead_ratio is small, or advbase 0, that comes first.
+    """
+    return max(dead_ratio * advbase - 1, int(interval(advbase=advbase, advskew=advskew)) + 1)

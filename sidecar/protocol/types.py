@@ -38,6 +38,7 @@ class Reason(enum.StrEnum):
     LINK_DOWN = "link-down"
     LINK_UP = "link-up"
     BIND_FAILED = "bind-failed"
+    LEASE_UNANSWERED = "lease-unanswered"
     WOKE_LATE = "woke-late"
     STOP = "stop"
 
@@ -89,4 +90,6 @@ class GroupConfig:
     """Seconds after the start or the link's return before it preempts a living master."""
     startup_delay: float = 0.0
     """Seconds after the start or the link's return before it becomes master for any reason."""
+    lease: float = 2.0
+    """Seconds that the kernel keeps the VIPs after each renewal."""
     tie_break: TieBreak = TieBreak.UCARP

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from sidecar.net.lease import lifetime
-from sidecar.protocol import effects, events, types
+from sidecar.protocol import effects, events, timing, types
 from sidecar.protocol.machine import Group
 from sidecar.protocol.types import GroupConfig, Reason, Role
 
@@ -59,7 +58,7 @@ class Node:
         self.link_up = True
         self.finished = False
         self.refusals = 0
-        self.lease_seconds = lifetime(advbase=config.advbase, dead_ratio=config.dead_ratio)
+        self.lease_seconds = timing.lease(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
         self.lease_until = -math.inf
         self.stalled_until = -math.inf
         """When the loop ran again after its last pause, crash or stop."""

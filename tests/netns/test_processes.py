@@ -158,19 +158,69 @@ def test_a_leftover_of_an_earlier_life_is_swept_and_nothing_else(sidecar: Sideca
     assert "10.77.0.101/32" in addresses(sidecar)
 
 
-def test_a_second_sidecar_in_the_same_directory_is_told(sidecar: SidecarNode, lan: Lan, tmp_path: Path) -> None:
-    until(lambda: role(sidecar) is not None, "the first one runs")
-    with SidecarNode(lan.nodes[1], tmp_path, {**sidecar_settings(sidecar)}) as second:
-        until(lambda: "another carp-sidecar runs" in second.log, "the second one says so")
+def test_a_second_sidecar_in_the_same_directory_takes_nothing_from_the_first(
+    lan: Lan, sidecar: SidecarNode, settings: dict[str, str], tmp_path: Path
+) -> None:
+    until(lambda: role(sidecar) == "master", "the first one is master")
+    with arp_prober(lan, VIP) as prober:
+        until(lambda: len(prober.answers().received) > 50, "the VIP answers")
+        second = SidecarNode(lan.nodes[0], tmp_path, settings)
+        second.start()
+        assert second.wait() == 1
+        assert "another carp-sidecar runs" in second.log
+    assert prober.answers().outages() == ()
+    assert role(sidecar) == "master"
 
 
-def sidecar_settings(sidecar: SidecarNode) -> dict[str, str]:
-    return {
-        "CARP_VHID": "43",
-        "CARP_VIPS": "10.77.0.102",
-        "CARP_PASSWORD": "x",
-        "CARP_RUNTIME_DIR": str(sidecar.runtime_dir),
-    }
+def test_a_parent_that_hangs_ends_the_mastership(sidecar: SidecarNode, backup: SidecarNode) -> None:
+    until(lambda: role(sidecar) == "master" and role(backup) == "backup", "one master, one backup")
+    os.kill(sidecar.pid, signal.SIGSTOP)
+    try:
+        until(lambda: role(backup) == "master", "the other one takes over")
+        assert backup.group().reason == "bow-out"
+        assert VIP not in addresses(sidecar)
+    finally:
+        os.kill(sidecar.pid, signal.SIGCONT)
+    until(lambda: role(sidecar) == "backup", "it follows the new master")
+    assert "no renewal of the lease was confirmed for 2 s" in sidecar.log
+
+
+def test_an_interface_that_is_replaced_ends_the_sidecar_so_that_it_is_started_anew(
+    lan: Lan, sidecar: SidecarNode
+) -> None:
+    node = lan.nodes[0]
+    until(lambda: role(sidecar) == "master", "it is master")
+    for step in (
+        "link del eth0",
+        "link add eth0 type veth peer name other",
+        "addr add 10.77.0.1/24 dev eth0",
+        "link set other up",
+        "link set eth0 up",
+    ):
+        node.run(["ip", *step.split()])
+    assert sidecar.wait() == 1
+    assert "interface eth0 was replaced" in sidecar.log
+
+
+def test_a_child_that_dies_at_once_is_started_again(sidecar: SidecarNode) -> None:
+    until(lambda: role(sidecar) is not None, "it runs")
+    killed = 0
+    while killed < 3:
+        pids = sidecar.pids()
+        if "engine" in pids or "starting" in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids.get("engine", pids.get("starting", 0)), signal.SIGKILL)
+                killed += 1
+            until(lambda gone=pids: sidecar.pids() != gone, "that one is gone")
+    until(lambda: role(sidecar) == "master", "it works again")
+    assert "Traceback" not in sidecar.log
+
+
+def test_sighup_is_a_planned_stop(sidecar: SidecarNode) -> None:
+    until(lambda: VIP in addresses(sidecar), "the VIP is bound")
+    os.kill(sidecar.pid, signal.SIGHUP)
+    assert sidecar.wait() == 0
+    assert VIP not in addresses(sidecar)
 
 
 @pytest.mark.parametrize("lost", ["net_raw", "net_admin"])

@@ -7,8 +7,9 @@ from ipaddress import ip_interface
 import pytest
 
 from sidecar.net.addresses import Address
-from sidecar.net.lease import VipLease, lifetime, sweep
+from sidecar.net.lease import VipLease, sweep
 from sidecar.protocol import timing
+from sidecar.protocol.timing import lease as lifetime
 from tests.fakes.addresses import FakeAddresses
 
 A, B, C = (ip_interface(text) for text in ("10.0.0.200/32", "10.0.0.201/24", "fd00::200/128"))
@@ -20,7 +21,7 @@ LEASE = VipLease(index=2, vips=(A, B, C), seconds=2)
     [(1, 3, 2), (1, 4, 3), (2, 3, 5), (5, 3, 14), (254, 3, 761), (254, 255, 64769), (0, 3, 1), (0, 255, 1)],
 )
 def test_the_lifetime(advbase: int, dead_ratio: int, seconds: int) -> None:
-    assert lifetime(advbase=advbase, dead_ratio=dead_ratio) == seconds
+    assert lifetime(advbase=advbase, advskew=0, dead_ratio=dead_ratio) == seconds
 
 
 @pytest.mark.parametrize("dead_ratio", range(3, 256, 12))
@@ -28,10 +29,19 @@ def test_the_lifetime(advbase: int, dead_ratio: int, seconds: int) -> None:
 def test_the_lease_ends_before_any_takeover_and_lasts_from_one_renewal_to_the_next(
     advbase: int, dead_ratio: int
 ) -> None:
-    seconds = lifetime(advbase=advbase, dead_ratio=dead_ratio)
+    seconds = lifetime(advbase=advbase, advskew=254, dead_ratio=dead_ratio)
     kernels_delay = 0.75  # as measured
     assert seconds + kernels_delay < timing.master_down(advbase=advbase, advskew=0, dead_ratio=dead_ratio)
     assert seconds > timing.interval(advbase=advbase, advskew=254)
+
+
+@pytest.mark.parametrize(
+    ("advbase", "advskew", "dead_ratio", "seconds"), [(1, 0, 1, 2), (3, 0, 1, 4), (1, 200, 2, 2), (2, 254, 1, 3)]
+)
+def test_where_the_dead_ratio_is_small_the_lease_outlasts_the_interval(
+    advbase: int, advskew: int, dead_ratio: int, seconds: int
+) -> None:
+    assert lifetime(advbase=advbase, advskew=advskew, dead_ratio=dead_ratio) == seconds
 
 
 def test_the_first_renewal_binds_and_the_next_extends() -> None:

@@ -337,7 +337,6 @@ def test_an_interface_that_goes_down_neither_ends_the_loop_nor_keeps_it_awake() 
 
 
 @pytest.mark.netns
-@pytest.mark.xfail(reason="a StatusReply beyond 128 KiB is a MessageError that nobody catches", strict=True)
 def test_a_status_of_many_groups_and_strangers_does_not_end_the_engine(
     cabled: tuple[DrivenEngine, socket.socket],
 ) -> None:

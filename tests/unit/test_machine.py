@@ -114,16 +114,29 @@ def test_each_advert_restarts_the_timer_and_names_the_master() -> None:
 
 
 def test_adverts_leave_every_interval_and_each_renews_the_lease() -> None:
-    group, at = master(replace(BASE, advskew=128))
-    while group.deadline() != at + 1.5:  # the announcements in between
-        group.handle(TICK, group.deadline() or 0.0)
-    done = group.handle(TICK, at + 1.5)
-    assert done == (Advertise(advbase=1, advskew=128, demotion=0), Renew())
-    assert group.handle(TICK, at + 1.6) == ()
+    group, at = master()
+    for number in range(1, 4):
+        while group.deadline() != at + number:  # the announcements in between
+            group.handle(TICK, group.deadline() or 0.0)
+        assert group.handle(TICK, at + number)[:2] == (Advertise(advbase=1, advskew=0, demotion=0), Renew())
+        group.handle(LEASED, at + number)
+        assert group.handle(TICK, at + number + 0.01) == ()
+
+
+def test_fast_adverts_do_not_all_renew() -> None:
+    group, at = master(replace(BASE, advbase=0, advskew=1, lease=1.0))
+    done: list[Effect] = []
+    now = at
+    while now < at + 1:
+        now = group.deadline() or 0.0
+        done += group.handle(TICK, now)
+        group.handle(LEASED, now)
+    assert sum(isinstance(effect, Advertise) for effect in done) == 256
+    assert sum(isinstance(effect, Renew) for effect in done) == 8
 
 
 def test_announcements_are_repeated_at_their_spacing_and_end() -> None:
-    group, at = master(replace(BASE, advbase=200))  # adverts far away
+    group, at = master(replace(BASE, advbase=200, lease=599.0))  # adverts far away
     seen = []
     for _ in range(ANNOUNCE_COUNT - 1):
         now = group.deadline()
@@ -287,7 +300,7 @@ def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.Advert
 )
 def test_a_master_answers_a_rival_that_it_outranks_at_once_but_no_storm(heard: events.AdvertReceived) -> None:
     group, at = master(replace(BASE, advskew=10))
-    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Renew, Announce]
+    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Announce]
     assert group.handle(heard, at + 0.3) == ()
     assert group.role is Role.MASTER
 
@@ -299,7 +312,7 @@ def test_a_rival_is_not_answered_with_an_announcement_before_the_lease_stands() 
 
 
 def test_after_a_rival_the_announcement_is_repeated_once_he_let_go() -> None:
-    group, at = master(replace(BASE, advbase=200))
+    group, at = master(replace(BASE, advbase=200, lease=599.0))
     for _ in range(ANNOUNCE_COUNT - 1):
         group.handle(TICK, group.deadline() or 0.0)
     group.handle(advert(advbase=201), at + 100)
@@ -389,6 +402,25 @@ def test_the_answer_to_a_lease_given_up_since_changes_nothing() -> None:
     assert group.handle(LEASED, at) == ()  # still the first one's
     group.handle(RELEASED, at)
     assert group.handle(LEASED, at) == (Announce(),)
+
+
+def test_a_lease_that_nobody_confirms_ends_the_mastership() -> None:
+    group, at = master(leased=False)
+    group.handle(TICK, at + 1.0)
+    done = group.handle(TICK, at + 2.0)
+    assert changes(done) == [(Role.BACKUP, Reason.LEASE_UNANSWERED)]
+    assert kinds(done) == [Release, RoleChanged, Advertise]
+    assert done[-1] == BOW_OUT
+    assert group.deadline() == at + 5.0
+
+
+def test_a_renewal_that_is_confirmed_late_but_in_time_is_enough() -> None:
+    group, at = master()
+    for now in (at + 1.0, at + 2.0):
+        group.handle(TICK, now)
+    group.handle(LEASED, at + 2.9)
+    group.handle(TICK, at + 3.0)
+    assert group.role is Role.MASTER
 
 
 # Lateness ------------------------------------------------------------------------------------------------------------

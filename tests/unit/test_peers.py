@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from sidecar.engine.peers import REPORTS_AT_MOST, STRANGERS_AT_MOST, Peers
+from sidecar.engine.peers import REPORT_EVERY, REPORTS_AT_MOST, STRANGERS_AT_MOST, Peers
 from sidecar.protocol.packet import Header
 from sidecar.protocol.types import DropReason
 
@@ -23,26 +23,27 @@ def test_a_valid_advert_makes_a_member() -> None:
 
 def test_drops_are_counted_per_sender_and_reason_and_reported_once() -> None:
     peers = Peers()
-    reported = [peers.dropped(A, DropReason.BAD_HMAC) for _ in range(3)]
+    reported = [peers.dropped(A, DropReason.BAD_HMAC, wall=1.0) for _ in range(3)]
     assert reported == [True, False, False]
-    assert peers.dropped(A, DropReason.OWN_ECHO)
-    assert peers.dropped(B, DropReason.BAD_HMAC)
+    assert peers.dropped(A, DropReason.OWN_ECHO, wall=1.0)
+    assert peers.dropped(B, DropReason.BAD_HMAC, wall=1.0)
     assert [status.drops for status in peers.status()] == [{"bad-hmac": 3, "own-echo": 1}, {"bad-hmac": 1}]
 
 
-def test_a_sender_that_made_sense_in_between_is_reported_again() -> None:
+def test_a_fault_that_lasts_is_reported_again_after_a_while_and_not_after_each_good_advert() -> None:
     peers = Peers()
-    peers.dropped(A, DropReason.BAD_HMAC)
+    assert peers.dropped(A, DropReason.BAD_HMAC, wall=1.0)
     peers.heard(A, HEADER, password=1, wall=5.0)
-    assert peers.dropped(A, DropReason.BAD_HMAC)
+    assert not peers.dropped(A, DropReason.BAD_HMAC, wall=6.0)
+    assert peers.dropped(A, DropReason.BAD_HMAC, wall=1.0 + REPORT_EVERY)
     (status,) = peers.status()
-    assert (status.adverts, status.drops) == (1, {"bad-hmac": 2})
+    assert (status.adverts, status.drops) == (1, {"bad-hmac": 3})
 
 
 def test_made_up_senders_fill_neither_memory_nor_log_nor_push_members_out() -> None:
     peers = Peers()
     peers.heard(A, HEADER, password=1, wall=5.0)
-    reports = sum(peers.dropped(IPv4Address(number), DropReason.BAD_HMAC) for number in range(10_000))
+    reports = sum(peers.dropped(IPv4Address(number), DropReason.BAD_HMAC, wall=1.0) for number in range(10_000))
     assert reports == REPORTS_AT_MOST
     statuses = peers.status()
     assert len(statuses) == STRANGERS_AT_MOST + 1

@@ -241,9 +241,16 @@ def test_the_plan() -> None:
             "CARP_PASSWORD: the password begins or ends with white space; make sure that it does so on every node",
         ),
         (
-            {"dead_ratio": "1"},
+            {"advbase": "0", "advskew": "4"},
             b"x",
-            "CARP_DEAD_RATIO: with 1, a single late advert is a takeover; use 3 if in doubt",
+            "CARP_ADVBASE: the VIP's kernel lease is 1 s here, longer than peers wait for a dead master; "
+            "after a SIGKILL of the whole sidecar two nodes may answer until it ends",
+        ),
+        (
+            {"dead_ratio": "2", "advskew": "200"},
+            b"x",
+            "CARP_DEAD_RATIO: the VIP's kernel lease is 2 s here, longer than peers wait for a dead master; "
+            "after a SIGKILL of the whole sidecar two nodes may answer until it ends",
         ),
         (
             {"source_address": "10.0.0.77"},
@@ -256,6 +263,13 @@ def test_cautions(given: dict[str, str], password: bytes, warning: str | None) -
     (found,), lines = placed(**{"vhid": "1", "vips": "10.0.0.200"} | given)
     assert lines == []
     assert cautions(found, [password]) == (() if warning is None else (warning,))
+
+
+def test_a_dead_ratio_of_one_is_cautioned_against() -> None:
+    (found,), _ = placed(vhid="1", vips="10.0.0.200", dead_ratio="1")
+    assert cautions(found, [b"x"])[0] == (
+        "CARP_DEAD_RATIO: with 1, a single late advert is a takeover; use 3 if in doubt"
+    )
 
 
 def test_a_leased_vip_that_was_left_out_is_not_our_own() -> None:
