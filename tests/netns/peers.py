@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sidecar.control import ControlError
 from sidecar.demo.lan import Node
+from sidecar.demo.node import SidecarNode
+from sidecar.ipc.messages import GroupStatus
 
 PATIENCE = 40.0
 """Seconds until a condition that must come true counts as failed: far above what it takes, for busy machines."""
@@ -77,3 +81,16 @@ class Ucarp:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
             self._process.wait()
+
+
+def status(sidecar: SidecarNode) -> GroupStatus | None:
+    """How the sidecar's first group stands, or None while it does not answer."""
+    with contextlib.suppress(ControlError):
+        return sidecar.group()
+    return None
+
+
+def role(sidecar: SidecarNode) -> str | None:
+    """The role of the sidecar's first group, or None while it does not answer."""
+    found = status(sidecar)
+    return None if found is None else found.role

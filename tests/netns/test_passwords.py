@@ -9,15 +9,9 @@ from sidecar.control import ControlError
 from sidecar.demo.lan import Lan
 from sidecar.demo.node import SidecarNode
 from sidecar.demo.probe import arp_prober
-from tests.netns.peers import until
+from tests.netns.peers import role, until
 
 VIP = "10.77.0.100"
-
-
-def role(sidecar: SidecarNode) -> str | None:
-    with contextlib.suppress(ControlError):
-        return sidecar.group().role
-    return None
 
 
 def password_of(sidecar: SidecarNode, peer: str) -> int:

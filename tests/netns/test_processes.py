@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.control import ControlError
 from sidecar.demo.lan import Lan, inside
 from sidecar.demo.node import SidecarNode
 from sidecar.demo.probe import arp_prober
 from sidecar.net.addresses import Addresses
-from tests.netns.peers import until
+from tests.netns.peers import role, until
 
 VIP = "10.77.0.100"
 VIP6 = "fd77::100"
@@ -41,12 +40,6 @@ def sidecar(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[Side
 def backup(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[SidecarNode]:
     with SidecarNode(lan.nodes[1], tmp_path, {**settings, "CARP_ADVSKEW": "100"}) as sidecar:
         yield sidecar
-
-
-def role(sidecar: SidecarNode) -> str | None:
-    with contextlib.suppress(ControlError):
-        return sidecar.group().role
-    return None
 
 
 def addresses(sidecar: SidecarNode) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -13,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from sidecar.capture.files import frames
-from sidecar.control import ControlError
 from sidecar.demo.lan import Lan
 from sidecar.demo.node import SidecarNode
-from sidecar.ipc.messages import GroupStatus
 from sidecar.net.sockets import ETHERNET_HEADER
 from sidecar.protocol import packet
-from tests.netns.peers import Ucarp, until
+from tests.netns.peers import Ucarp, role, status, until
 
 VIP = "10.77.0.100"
 
@@ -41,17 +38,6 @@ def pair(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[tuple[S
         until(lambda: role(master) == "master", "the lower skew becomes master")
         until(lambda: (s := status(backup)) and s.adverts_received > 2, "its backup hears it")
         yield master, backup
-
-
-def status(sidecar: SidecarNode) -> GroupStatus | None:
-    with contextlib.suppress(ControlError):
-        return sidecar.group()
-    return None
-
-
-def role(sidecar: SidecarNode) -> str | None:
-    found = status(sidecar)
-    return None if found is None else found.role
 
 
 def recorded(lan: Lan, master: SidecarNode, path: Path) -> list[bytes]:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.control import ControlError
 from sidecar.demo.lan import Lan
 from sidecar.demo.node import SidecarNode
-from sidecar.ipc.messages import GroupStatus
-from tests.netns.peers import Ucarp, until
+from tests.netns.peers import Ucarp, role, status, until
 
 VIP = "10.77.0.100"
 TSHARK = ("tshark", "-n", "-d", "ip.proto==112,carp")
@@ -23,17 +21,6 @@ def settings(tmp_path: Path) -> dict[str, str]:
     secret = tmp_path / "password"
     secret.write_text("transports")
     return {"CARP_VHID": "42", "CARP_VIPS": VIP, "CARP_PASSWORD_FILE": str(secret)}
-
-
-def status(sidecar: SidecarNode) -> GroupStatus | None:
-    with contextlib.suppress(ControlError):
-        return sidecar.group()
-    return None
-
-
-def role(sidecar: SidecarNode) -> str | None:
-    found = status(sidecar)
-    return None if found is None else found.role
 
 
 def envelopes(capture: Path) -> set[tuple[str, ...]]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from sidecar.control import ControlError
 from sidecar.decode import Record, file_records, verifier_from_options
 from sidecar.demo.lan import Lan
 from sidecar.demo.node import SidecarNode
-from sidecar.ipc.messages import GroupStatus
-from tests.netns.peers import Ucarp, until
+from tests.netns.peers import Ucarp, role, status, until
 
 VIP = "10.77.0.100"
 VHID = 42
@@ -41,17 +38,6 @@ def theirs(lan: Lan, tmp_path: Path) -> Callable[[str], Ucarp]:
         return Ucarp(lan.nodes[1], tmp_path, vip=VIP, vhid=VHID, password=PASSWORD, options=options)
 
     return make
-
-
-def status(sidecar: SidecarNode) -> GroupStatus | None:
-    with contextlib.suppress(ControlError):
-        return sidecar.group()
-    return None
-
-
-def role(sidecar: SidecarNode) -> str | None:
-    found = status(sidecar)
-    return None if found is None else found.role
 
 
 def adverts(capture: Path) -> list[Record]:

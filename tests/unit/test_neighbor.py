@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import subprocess
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.net.neighbor import announcements
+from tests.fakes.captures import pcap
 
 MAC = bytes.fromhex("02a1b2c3d4e5")
 V4 = IPv4Address("10.0.0.200")
@@ -117,11 +116,7 @@ def dissect(frames: tuple[bytes, ...], path: Path) -> list[list[str]]:
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    buffer = io.BytesIO()
-    writer = dpkt.pcap.Writer(buffer)
-    for frame in frames:
-        writer.writepkt(frame, ts=0)
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(pcap(frames))
     command = [tshark, "-n", "-r", str(path), "-T", "fields"]
     command += [argument for field in FIELDS for argument in ("-e", field)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
