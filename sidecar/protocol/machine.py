@@ -316,13 +316,14 @@ class Group:
         Fast adverts need not renew each time: an eighth of the lease between renewals is near enough.
         """
         done = self._send_advert(now)
-        if now >= self._next_renewal:
+        if self._leased and now >= self._next_renewal:  # before that, Bind is on its way
             done.append(effects.Renew())
             self._await_answer(now)
         return done
 
     def _await_answer(self, now: float) -> None:
-        self._next_renewal = now + self.config.lease / 8
+        seldom = self.config.lease / 8
+        self._next_renewal = now + seldom if self.interval < seldom else now
         self._answer_by = min(self._answer_by, now + self.config.lease)
 
     def _schedule_announcement(self, now: float) -> None:

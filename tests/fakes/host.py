@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from sidecar.protocol import effects, events, timing, types
@@ -51,14 +51,14 @@ class Node:
     def __init__(self, lan: Lan, number: int, config: GroupConfig, demotion: int) -> None:
         self.lan = lan
         self.number = number
-        self.config = config
+        self.lease_seconds = timing.lease(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
+        self.config = replace(config, lease=self.lease_seconds)
         self.demotion = demotion
         self.group: Group | None = None
         self.paused = False
         self.link_up = True
         self.finished = False
         self.refusals = 0
-        self.lease_seconds = timing.lease(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
         self.lease_until = -math.inf
         self.stalled_until = -math.inf
         """When the loop ran again after its last pause, crash or stop."""

@@ -300,9 +300,16 @@ def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.Advert
 )
 def test_a_master_answers_a_rival_that_it_outranks_at_once_but_no_storm(heard: events.AdvertReceived) -> None:
     group, at = master(replace(BASE, advskew=10))
-    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Announce]
+    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Renew, Announce]
     assert group.handle(heard, at + 0.3) == ()
     assert group.role is Role.MASTER
+
+
+def test_an_answer_to_a_rival_right_after_an_advert_renews_too_since_the_next_advert_is_put_off() -> None:
+    config = replace(BASE, advskew=240)
+    group, at = master(config)
+    assert Renew() in group.handle(advert(advskew=250), at + 0.24)
+    assert (group.deadline() or 0.0) <= at + 0.24 + config.lease
 
 
 def test_a_rival_is_not_answered_with_an_announcement_before_the_lease_stands() -> None:
