@@ -313,9 +313,7 @@ class Supervisor:
 
     def _obey(self, message: Message) -> None:
         match message:
-            case Renew(group=name) if name in self._leases:
-                self._bind(name)
-            case Bind(group=name) if name in self._leases:
+            case Bind(group=name) | Renew(group=name) if name in self._leases:
                 self._bind(name)
             case Release(group=name) if name in self._leases:
                 self._release(name)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from sidecar.demo.answers import Answer, Answers
 from sidecar.demo.lan import INTERFACE, SUBNET
 from sidecar.demo.sniffer import SO_TIMESTAMPNS, receive
+from sidecar.protocol.packet import internet_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +99,7 @@ class EchoQuestion:
     def ask(self, number: int) -> bytes:
         """Return an ICMP message; the kernel adds the IP header."""
         message = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, self.identifier, number)
-        return message[:2] + _checksum(message) + message[4:]
+        return message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
 
     def read(self, packet: bytes) -> tuple[int, str] | None:
         """Read an IPv4 packet."""
@@ -226,10 +227,3 @@ def _echo_socket() -> socket.socket:
 
 def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
-
-
-def _checksum(message: bytes) -> bytes:
-    """RFC 1071, over a message of even length."""
-    total: int = sum(struct.unpack(f"!{len(message) // 2}H", message))
-    total = (total & 0xFFFF) + (total >> 16)
-    return (~(total + (total >> 16)) & 0xFFFF).to_bytes(2, "big")
