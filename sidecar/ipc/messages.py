@@ -72,6 +72,27 @@ class StatusRequest(Message, frozen=True, tag=True):
     token: int
 
 
+class Demote(Message, frozen=True, tag=True):
+    """Demote all groups by ``weight`` (1..255) under this name until Promote gives it back; ``detail`` is for people.
+
+    A name that is there already is replaced. Groups that start later are demoted as well.
+    """
+
+    name: str
+    weight: int
+    detail: str
+
+
+class Promote(Message, frozen=True, tag=True):
+    """Give back what Demote of this name took, if it took anything."""
+
+    name: str
+
+
+class HandOver(Message, frozen=True, tag=True):
+    """Offer the mastership of all groups to whoever stands up; nobody there: go on as before."""
+
+
 class Stop(Message, frozen=True, tag=True):
     """Hand over and end; also parent to agent."""
 
@@ -154,9 +175,21 @@ class StatusReply(Message, frozen=True, tag=True):
 
 
 class Unavailable(Message, frozen=True, tag=True):
-    """The parent's answer to a status request that nobody can answer now."""
+    """The parent's answer to what can't be told or done now."""
 
     why: str
+
+
+class Maintain(Message, frozen=True, tag=True):
+    """What ``carp-sidecar demote`` and ``promote`` send: begin maintenance for ``reason`` (may be ""), None ends it."""
+
+    reason: str | None
+
+
+class Done(Message, frozen=True, tag=True):
+    """The parent's answer to Maintain; ``text`` is a sentence for people."""
+
+    text: str
 
 
 class GroupRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -206,12 +239,17 @@ AnyMessage = (
     | Bound
     | Released
     | StatusRequest
+    | Demote
+    | Promote
+    | HandOver
     | Stop
     | Bind
     | Renew
     | Release
     | StatusReply
     | Unavailable
+    | Maintain
+    | Done
     | Snapshot
     | Stopped
     | StartAgent
