@@ -23,7 +23,7 @@ from sidecar.protocol.events import AdvertReceived, Event, Start
 from sidecar.protocol.machine import Group
 from sidecar.protocol.packet import PacketError
 from sidecar.protocol.seal import Sealed
-from sidecar.protocol.types import DropReason, GroupConfig, Reason, Role, TieBreak
+from sidecar.protocol.types import DropReason, GroupConfig, Reason, Role
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,6 @@ class GroupRunner:
                 preempt_delay=plan.preempt_delay,
                 startup_delay=plan.startup_delay,
                 lease=timing.lease(advbase=plan.advbase, advskew=plan.advskew, dead_ratio=plan.dead_ratio),
-                tie_break=TieBreak.LOWER_ADDRESS if plan.replay == "strict" else TieBreak.UCARP,
             )
         )
         self.peers = Peers()
@@ -123,6 +122,7 @@ class GroupRunner:
                 advbase=header.advbase,
                 advskew=header.advskew,
                 demotion=header.demotion,
+                sealed=self.plan.replay == "strict",
             ),
             now,
         )

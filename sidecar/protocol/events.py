@@ -17,12 +17,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdvertReceived:
-    """An authentic advert of this group arrived from ``source``. All numbers are as on the wire."""
+    """An authentic advert of this group arrived from ``source``. All numbers are as on the wire.
+
+    ``sealed`` tells that it comes from our own kind (``protocol.seal``), with whom we share a tie-break.
+    """
 
     source: IPAddress
     advbase: int
     advskew: int
     demotion: int
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,30 @@ class LeaseReleased:
     """The answer to Release: this node's kernel no longer answers for the VIPs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demote:
+    """Be a worse master by ``weight`` (>= 1) until ``name`` is given back; ``detail`` says why."""
+
+    name: str
+    weight: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote:
+    """Give back what ``name`` took."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """As master, say goodbye and yield to whoever stands up; where nobody does, go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Hand over and end."""
 
 
-Event = Start | AdvertReceived | Tick | LinkChanged | LeaseAnswered | LeaseReleased | Stop
+Event = Start | AdvertReceived | Tick | LinkChanged | LeaseAnswered | LeaseReleased | Demote | Promote | HandOver | Stop

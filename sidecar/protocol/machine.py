@@ -11,15 +11,24 @@ from ipaddress import IPv4Address
 from typing import assert_never
 
 from sidecar.protocol import effects, events, timing
+from sidecar.protocol.demotion import HARD, Demotions
+from sidecar.protocol.ears import Ear, Ears
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.events import AdvertReceived, Event
-from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress, Reason, Role, TieBreak
+from sidecar.protocol.transitions import TRANSITIONS
+from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress, Reason, Role
 
 ANNOUNCE_SPACING = 1.1
 """Seconds between announcements: Linux holds an ARP entry for 1 s (``locktime``) against a change."""
 ANNOUNCE_COUNT = 4
-BOW_OUT_STAGGER = 1 / 4096
-"""Seconds per unit of advskew that a backup waits after a bow-out, so that backups do not all stand up together."""
+STAGGER = 1 / 4096
+"""Seconds per unit of advskew that a backup waits before it follows a master who leaves or is demoted, so that backups
+do not all stand up together."""
+LONGEST_STAGGER = 255 * STAGGER
+LEASE = "lease"
+"""The demotion of a node whose kernel did not take the VIPs."""
+LEASE_RETRY = 30.0
+"""Seconds until such a node contends again as if nothing had been."""
 
 
 class Group:
@@ -29,38 +38,36 @@ class Group:
         "_announce_at",
         "_announcements_left",
         "_answer_by",
-        "_down_at",
         "_down_detail",
         "_down_reason",
+        "_ears",
         "_granted_extra",
-        "_heard_at",
         "_last_sent",
         "_leads_from",
         "_leased",
+        "_master_since",
         "_next_advert",
         "_next_renewal",
         "_preempts_from",
         "_releases_pending",
         "_replied_at",
+        "_retry_at",
         "_stopping",
+        "_yields_until",
         "config",
-        "demotion",
-        "master",
+        "demotions",
         "role",
     )
 
     def __init__(self, config: GroupConfig) -> None:
         self.config = config
         self.role = Role.INIT
-        self.demotion = 0
-        """Our own demotion, 0..255, sent in OpenBSD's byte."""
-        self.master: IPAddress | None = None
-        """Whose advert was heard last; our own source while we are master; None if nobody is known."""
-        self._down_at = math.inf
+        self.demotions = Demotions()
+        self._ears = Ears(config.source, config.second_source)
         self._down_reason = Reason.MASTER_DOWN
         self._down_detail = ""
         self._granted_extra = False
-        self._heard_at = -math.inf
+        self._master_since = -math.inf
         self._next_advert = math.inf
         self._last_sent = -math.inf
         self._replied_at = -math.inf
@@ -71,13 +78,30 @@ class Group:
         self._leased = False
         self._leads_from = -math.inf
         self._preempts_from = -math.inf
+        self._yields_until = -math.inf
+        self._retry_at = math.inf
         self._releases_pending = 0
         self._stopping = False
+
+    @property
+    def demotion(self) -> int:
+        """Our own demotion as OpenBSD's byte tells it, 0..255."""
+        return self.demotions.on_wire
+
+    @property
+    def master(self) -> IPAddress | None:
+        """Who is master: our own source, whoever was heard last, or None if nobody is known."""
+        return self.config.source if self.role is Role.MASTER else self._ears.master
 
     @property
     def interval(self) -> float:
         """Seconds between our own adverts."""
         return timing.interval(advbase=self.config.advbase, advskew=self.config.advskew)
+
+    @property
+    def _advertised_interval(self) -> float:
+        """What our adverts say of it: more than the truth where we are demoted."""
+        return timing.interval(advbase=self.config.advbase, advskew=self.demotions.advskew(self.config.advskew))
 
     @property
     def master_down(self) -> float:
@@ -91,7 +115,7 @@ class Group:
             case Role.INIT:
                 return None
             case Role.BACKUP:
-                return self._down_at
+                return min(self._ears.down_at, self._retry_at)
             case Role.MASTER:
                 return min(self._next_advert, self._announce_at, self._answer_by)
             case _:
@@ -116,6 +140,13 @@ class Group:
             case events.LeaseReleased():
                 self._releases_pending = max(0, self._releases_pending - 1)
                 done = []
+            case events.Demote(name=name, weight=weight, detail=detail):
+                done = self._demote(name, weight=weight, detail=detail, now=now)
+            case events.Promote(name=name):
+                self.demotions.give_back(name)
+                done = []
+            case events.HandOver():
+                done = self._hand_over(now)
             case events.Stop():
                 done = self._stop()
             case _:
@@ -138,7 +169,7 @@ class Group:
             return self._become_backup(Reason.LINK_UP, "the interface has its carrier back", now)
         if self.role is Role.INIT:
             return []
-        return self._leave(Role.INIT, Reason.LINK_DOWN, "the interface lost its carrier")
+        return self._leave(Reason.LINK_DOWN, "the interface lost its carrier")
 
     def _stop(self) -> list[Effect]:
         self._stopping = True
@@ -146,9 +177,9 @@ class Group:
             case Role.INIT:
                 return [effects.Finished()]
             case Role.BACKUP:
-                return [*self._leave(Role.INIT, Reason.STOP, "asked to stop"), effects.Finished()]
+                return [*self._leave(Reason.STOP, "asked to stop"), effects.Finished()]
             case Role.MASTER:
-                return self._leave(Role.INIT, Reason.STOP, "asked to stop")
+                return self._leave(Reason.STOP, "asked to stop")
             case _:
                 assert_never(self.role)
 
@@ -159,69 +190,103 @@ class Group:
         self._releases_pending -= 1
         return () if self._releases_pending else (self._bow_out(), effects.Finished())
 
+    # Demotion ----------------------------------------------------------------------------------------------------
+
+    def _demote(self, name: str, *, weight: int, detail: str, now: float) -> list[Effect]:
+        """Tell a new demotion at once, as OpenBSD does; nobody lets go before somebody better has stood up."""
+        before = self.demotion
+        self.demotions.take(name, weight=weight, detail=detail)
+        return self._advertise_and_renew(now) if self.role is Role.MASTER and self.demotion > before else []
+
+    def _hand_over(self, now: float) -> list[Effect]:
+        """Say goodbye, which every implementation obeys, but answer on until somebody has stood up."""
+        if self.role is not Role.MASTER:
+            return []
+        self._yields_until = now + max(self.master_down, LONGEST_STAGGER)
+        # The next regular advert would call those back who wait for their turn to stand up.
+        self._next_advert = max(self._next_advert, now + LONGEST_STAGGER)
+        self._last_sent = self._next_advert - self.interval
+        return [self._bow_out()]
+
     # Adverts of others -------------------------------------------------------------------------------------------
 
     def _advert(self, advert: AdvertReceived, now: float) -> list[Effect]:
+        ear = self._ears.of(advert.source)
+        if ear is None:
+            return []
         match self.role:
             case Role.INIT:
                 return []
             case Role.BACKUP:
-                return self._advert_as_backup(advert, now)
+                return self._advert_as_backup(advert, ear, now)
             case Role.MASTER:
-                return self._advert_as_master(advert, now)
+                return self._advert_as_master(advert, ear, now)
             case _:
                 assert_never(self.role)
 
-    def _advert_as_backup(self, advert: AdvertReceived, now: float) -> list[Effect]:
+    def _advert_as_backup(self, advert: AdvertReceived, ear: Ear, now: float) -> list[Effect]:
         theirs = timing.interval(advbase=advert.advbase, advskew=advert.advskew)
         if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
-            if self.master not in (None, advert.source):
-                return []  # overtaken on its way: another has stood up already
-            self.master = None
-            due = now + self.config.advskew * BOW_OUT_STAGGER
-            if due < self._down_at:
-                self._arm_down(due, Reason.BOW_OUT, f"{advert.source} said goodbye")
+            # One that was overtaken on its way changes nothing: another has stood up already.
+            if ear.master == advert.source or self._ears.master is None:
+                self._ears.forget()
+                self._stand_up_in_turn(Reason.BOW_OUT, f"{advert.source} said goodbye", now)
             return []
         cause = self._cause_to_take_over(advert, theirs, now)
         if cause is not None:
             # Of two masters the one that we follow deals with the other; a third would only join in.
-            return [] if self._follows_another(advert.source, now) else self._become_master(*cause, now)
-        self.master = advert.source
-        self._heard_at = now
-        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+            if ear.master not in (None, advert.source) and now - ear.heard_at < self.interval:
+                return []
+            reason, detail = cause
+            if reason is not Reason.DEMOTED_MASTER:
+                return self._become_master(reason, detail, now)
+            ear.master, ear.heard_at = advert.source, now
+            self._stand_up_in_turn(reason, detail, now)
+            return []
+        if self._down_reason is not Reason.MASTER_DOWN:
+            self._arm_down(now + self.master_down)  # somebody else had the earlier turn
+        ear.master, ear.heard_at = advert.source, now
+        ear.down_at = max(now + self.master_down, self._leads_from)
+        self._granted_extra = False
         return []
 
     def _cause_to_take_over(self, advert: AdvertReceived, theirs: float, now: float) -> tuple[Reason, str] | None:
         """Return why a backup need not wait for the timer: its reason and a sentence for people."""
         if now < self._leads_from:
             return None
-        preempts = self.config.preempt and now >= self._preempts_from
-        if preempts and self.interval < theirs and advert.demotion >= self.demotion:
-            detail = f"{advert.source} advertises every {theirs:.3f} s, this node every {self.interval:.3f} s"
+        preempts = self.config.preempt and now >= max(self._preempts_from, self._yields_until)
+        ours = self._advertised_interval
+        if preempts and ours < theirs and advert.demotion >= self.demotion:
+            detail = f"{advert.source} advertises every {theirs:.3f} s, this node every {ours:.3f} s"
             return Reason.PREEMPT, detail
         if advert.demotion > self.demotion:
             detail = f"{advert.source} is demoted by {advert.demotion}, this node by {self.demotion}"
             return Reason.DEMOTED_MASTER, detail
-        if self.config.advbase != 0 and self.master_down < theirs:
+        # OpenBSD looks at no demotion here: two masters of which the worse cannot hear patience would alternate.
+        if self.config.advbase != 0 and self.master_down < theirs and advert.demotion >= self.demotion:
             detail = f"{advert.source} advertises every {theirs:.3f} s, our timer is {self.master_down:.3f} s"
             return Reason.SLOWER_MASTER, detail
         return None
 
-    def _follows_another(self, source: IPAddress, now: float) -> bool:
-        """Tell whether another master than ``source`` was heard within our interval."""
-        return self.master not in (None, source) and now - self._heard_at < self.interval
+    def _stand_up_in_turn(self, reason: Reason, detail: str, now: float) -> None:
+        due = now + self.config.advskew * STAGGER
+        if due < self._ears.down_at:
+            self._arm_down(due, reason, detail)
 
-    def _advert_as_master(self, advert: AdvertReceived, now: float) -> list[Effect]:
+    def _advert_as_master(self, advert: AdvertReceived, ear: Ear, now: float) -> list[Effect]:
         if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
             return []
         theirs = timing.interval(advbase=advert.advbase, advskew=advert.advskew)
-        if self._outranked_by(advert, theirs):
-            self.master = advert.source
+        yields = now < self._yields_until
+        if yields or self._outranked_by(advert, theirs, ear, now):
             detail = f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}"
-            done = self._leave(Role.BACKUP, Reason.BETTER_MASTER, detail)
-            self._heard_at = now
-            self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+            done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
+            # The other family's timer rests until something is heard there: what it does not hear proves nothing now.
+            self._arm_down(math.inf)
+            ear.master, ear.heard_at = advert.source, now
+            ear.down_at = now + self.master_down
             return done
+        ear.heard_at = now
         # A rival that we outrank learns of it at once, at most once per interval: his answer must not start a storm.
         if now - self._replied_at < self.interval:
             return []
@@ -233,17 +298,23 @@ class Group:
             done.append(effects.Announce())
         return done
 
-    def _outranked_by(self, advert: AdvertReceived, theirs: float) -> bool:
+    def _outranked_by(self, advert: AdvertReceived, theirs: float, ear: Ear, now: float) -> bool:
         if advert.demotion != self.demotion:
             return advert.demotion < self.demotion
-        if self.interval != theirs:
-            return self.interval > theirs
-        return _ranks_before(advert.source, self.config.source, self.config.tie_break)
+        ours = self._advertised_interval
+        if ours != theirs:
+            return ours > theirs
+        main = self._ears.main
+        if ear is not main and now - max(main.heard_at, self._master_since) < 2 * self.interval:
+            return False  # the main family's addresses decide, if anything is heard there: both families may not differ
+        return _ranks_before(advert.source, ear.source, sealed=advert.sealed)
 
     # Time --------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> list[Effect]:
-        if self.role is Role.BACKUP and now >= self._down_at:
+        if now >= self._retry_at:
+            self._give_lease_back()
+        if self.role is Role.BACKUP and now >= self._ears.down_at:
             return self._master_is_down(now)
         if self.role is not Role.MASTER:
             return []
@@ -258,17 +329,15 @@ class Group:
         return done
 
     def _master_is_down(self, now: float) -> list[Effect]:
-        late = now - self._down_at
+        late = now - self._ears.down_at
         if late > self.interval / 2 and not self._granted_extra:
             # Whoever slept through the deadline has not listened: the master gets one more interval.
             self._granted_extra = True
-            self._down_at = now + self.interval
+            self._ears.postpone(due=now, until=now + self.interval)
             return []
         detail = self._down_detail
         if not detail:
-            detail = "no advert was heard"
-            if self.master is not None:
-                detail = f"no advert from {self.master} for {now - self._heard_at:.3f} s"
+            detail = self._silence(now)
         return self._become_master(self._down_reason, detail, now)
 
     def _depose_if_late(self, now: float) -> list[Effect]:
@@ -283,9 +352,16 @@ class Group:
         if silent < window:
             return []
         detail = f"this process was not run for {silent:.3f} s, peers wait {window:.3f} s"
-        done = self._leave(Role.BACKUP, Reason.WOKE_LATE, detail)
-        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+        done = self._leave(Reason.WOKE_LATE, detail)
+        self._arm_down(now + self.master_down)
         return done
+
+    def _silence(self, now: float) -> str:
+        """Say what was not heard, and in which family if the other one is heard on."""
+        silent = self._ears.silent(now)
+        if silent.master is None:
+            return "no advert was heard"
+        return f"no advert from {silent.master} for {now - silent.heard_at:.3f} s"
 
     # The lease ---------------------------------------------------------------------------------------------------
 
@@ -294,21 +370,30 @@ class Group:
             return []  # the answer to a lease that was given up since
         if error is None:
             self._answer_by = math.inf
+            self._give_lease_back()
             if self._leased:
                 return []
             self._leased = True
             self._schedule_announcement(now)
             return [effects.Announce()]
-        done = self._leave(Role.BACKUP, Reason.BIND_FAILED, error)
-        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
-        return [*done, self._bow_out()]
+        return self._give_up(Reason.BIND_FAILED, error, now)
 
     def _lease_unanswered(self, now: float) -> list[Effect]:
         """Step down: whoever binds for us does not answer, so the kernel has let go of the VIPs, or is about to."""
         detail = f"no renewal of the lease was confirmed for {self.config.lease:g} s"
-        done = self._leave(Role.BACKUP, Reason.LEASE_UNANSWERED, detail)
-        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
+        return self._give_up(Reason.LEASE_UNANSWERED, detail, now)
+
+    def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
+        """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
+        done = self._leave(reason, detail)
+        self._arm_down(now + self.master_down)
+        self.demotions.take(LEASE, weight=HARD, detail=detail)
+        self._retry_at = now + LEASE_RETRY
         return [*done, self._bow_out()]
+
+    def _give_lease_back(self) -> None:
+        self.demotions.give_back(LEASE)
+        self._retry_at = math.inf
 
     def _advertise_and_renew(self, now: float) -> list[Effect]:
         """Renew with an advert and never without: peers count from the last advert, and the lease must end before them.
@@ -332,13 +417,18 @@ class Group:
 
     # Role changes ------------------------------------------------------------------------------------------------
 
+    def _switch(self, reason: Reason, detail: str) -> Effect:
+        before, self.role = self.role, TRANSITIONS[self.role, reason]
+        return effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)
+
     def _become_master(self, reason: Reason, detail: str, now: float) -> list[Effect]:
-        before, self.role = self.role, Role.MASTER
-        self.master = self.config.source
+        changed = self._switch(reason, detail)
+        self._ears.forget()
+        self._master_since = now
         self._leased = False
         self._announcements_left = ANNOUNCE_COUNT
         self._announce_at = math.inf
-        changed = effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)
+        self._yields_until = -math.inf
         self._answer_by = math.inf
         self._await_answer(now)
         # The advert first: it stops the other backups while the kernel binds.
@@ -346,50 +436,45 @@ class Group:
 
     def _become_backup(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Begin to listen, at the start or when the link returns."""
-        before, self.role = self.role, Role.BACKUP
+        changed = self._switch(reason, detail)
         self._leads_from = now + self.config.startup_delay
         self._preempts_from = now + max(self.config.startup_delay, self.config.preempt_delay)
-        self._arm_down(now + self.master_down, Reason.MASTER_DOWN, "")
-        return [effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)]
+        self._arm_down(now + self.master_down)
+        return [changed]
 
-    def _leave(self, role: Role, reason: Reason, detail: str) -> list[Effect]:
+    def _leave(self, reason: Reason, detail: str) -> list[Effect]:
         """Stop being what we are; a master lets go of the VIPs before anything else."""
-        before, self.role = self.role, role
-        done: list[Effect] = []
-        if before is Role.MASTER:
-            self._releases_pending += 1
-            done.append(effects.Release())
-            if self.master == self.config.source:
-                self.master = None
-        if role is Role.INIT:
-            self.master = None
-        return [*done, effects.RoleChanged(before=before, after=role, reason=reason, detail=detail)]
+        was_master = self.role is Role.MASTER
+        changed = self._switch(reason, detail)
+        self._ears.forget()
+        if not was_master:
+            return [changed]
+        self._releases_pending += 1
+        return [effects.Release(), changed]
 
     def _send_advert(self, now: float) -> list[Effect]:
         self._last_sent = now
         self._next_advert = now + self.interval
         config = self.config
-        return [effects.Advertise(advbase=config.advbase, advskew=config.advskew, demotion=self.demotion)]
+        advskew = self.demotions.advskew(config.advskew)
+        return [effects.Advertise(advbase=config.advbase, advskew=advskew, demotion=self.demotion)]
 
     def _bow_out(self) -> Effect:
         return effects.Advertise(advbase=BOW_OUT, advskew=BOW_OUT, demotion=self.demotion)
 
-    def _arm_down(self, at: float, reason: Reason, detail: str) -> None:
-        self._down_at = max(at, self._leads_from)
+    def _arm_down(self, at: float, reason: Reason = Reason.MASTER_DOWN, detail: str = "") -> None:
+        self._ears.arm(max(at, self._leads_from))
         self._down_reason = reason
         self._down_detail = detail
         self._granted_extra = False
 
 
-def _ranks_before(theirs: IPAddress, ours: IPAddress, tie_break: TieBreak) -> bool:
-    """Tell whether ``theirs`` stays master when both advertise the same interval."""
-    match tie_break:
-        case TieBreak.LOWER_ADDRESS:
-            return int(theirs) < int(ours)
-        case TieBreak.UCARP:
-            # ucarp compares s_addr as the CPU reads it: on x86 and arm64 the last octet counts most.
-            if isinstance(theirs, IPv4Address) and isinstance(ours, IPv4Address):
-                return theirs.packed[::-1] < ours.packed[::-1]
-            return int(theirs) < int(ours)
-        case _:
-            assert_never(tie_break)
+def _ranks_before(theirs: IPAddress, ours: IPAddress, *, sealed: bool) -> bool:
+    """Tell whether ``theirs`` stays master when both advertise the same interval.
+
+    Between our own kind it is the lower address. ucarp compares s_addr as the CPU reads it, so that on x86 and arm64
+    the last octet counts most; with one that may be ucarp both sides have to do so.
+    """
+    if not sealed and isinstance(theirs, IPv4Address) and isinstance(ours, IPv4Address):
+        return theirs.packed[::-1] < ours.packed[::-1]
+    return int(theirs) < int(ours)

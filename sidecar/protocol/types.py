@@ -35,6 +35,7 @@ class Reason(enum.StrEnum):
     SLOWER_MASTER = "slower-master"
     DEMOTED_MASTER = "demoted-master"
     BETTER_MASTER = "better-master"
+    HANDED_OVER = "handed-over"
     LINK_DOWN = "link-down"
     LINK_UP = "link-up"
     BIND_FAILED = "bind-failed"
@@ -62,26 +63,19 @@ class DropReason(enum.StrEnum):
     CLOCK_SKEW = "clock-skew"
 
 
-class TieBreak(enum.Enum):
-    """Which of two masters with the same interval stays."""
-
-    LOWER_ADDRESS = enum.auto()
-    """The lower source address, compared as a number (network byte order)."""
-    UCARP = enum.auto()
-    """ucarp on little-endian machines: the address read with its last octet most significant."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupConfig:
     """One vhid on one interface, as the state machine needs it.
 
     ``advbase`` is in seconds (0..254), ``advskew`` in 1/256 s (0..254), ``dead_ratio`` in intervals (>= 1).
-    ``source`` is the address that our own adverts carry.
+    ``source`` is the address that our own adverts carry; where they go out over both families, ``second_source`` is
+    the one of the other family.
     """
 
     name: str
     vhid: int
     source: IPAddress
+    second_source: IPAddress | None = None
     advbase: int = 1
     advskew: int = 0
     dead_ratio: int = 3
@@ -92,4 +86,3 @@ class GroupConfig:
     """Seconds after the start or the link's return before it becomes master for any reason."""
     lease: float = 2.0
     """Seconds that the kernel keeps the VIPs after each renewal."""
-    tie_break: TieBreak = TieBreak.UCARP

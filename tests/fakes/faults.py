@@ -36,6 +36,14 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class ParentPause:
+    """The parent serves nothing for a while; the engine's requests queue up."""
+
+    node: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """The interface loses or regains its carrier."""
 
@@ -85,4 +93,12 @@ class Loss:
     probability: float
 
 
-Fault = Crash | Restart | EngineCrash | Pause | Link | Stop | Refuse | Cut | Partition | Heal | Loss
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """Adverts of one IP version (4 or 6) reach nobody until Heal."""
+
+    version: int
+
+
+NodeFault = Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse
+Fault = NodeFault | Cut | Partition | Heal | Loss | Mute

@@ -31,6 +31,8 @@ class Conditions:
     """What the parent takes for one request."""
     loss: float = 0.0
     duplication: float = 0.0
+    sealed: bool = True
+    """Whether adverts are sealed, which decides the tie-break."""
     slop: float = 0.9
     """How much longer than its lifetime the kernel keeps an address (up to 0.7 was measured)."""
 
@@ -75,6 +77,9 @@ class Node:
         self._life = self._engine_life = 0
         self._reviving = False
         self._parent_free_at = 0.0
+        self._parent_resumes_at = -math.inf
+        self._held: list[Callable[[], None]] = []
+        """Requests to a parent that is paused."""
 
     @property
     def runs(self) -> bool:
@@ -96,7 +101,8 @@ class Node:
         self._engine_life += 1
         self._reviving = False
         self.group = Group(self.config)
-        self.group.demotion = self.demotion
+        if self.demotion:
+            self.group.handle(events.Demote(name="test", weight=self.demotion, detail="as the test has it"), self.lan.now)
         self.paused = self.finished = self.confirmed = False
         self._releasing = 0
         self._said = Role.INIT
@@ -107,8 +113,10 @@ class Node:
     def crash(self, *, engine_only: bool = False) -> None:
         self.stalled_until = self.lan.now
         self._engine_life += 1
-        self._life += not engine_only
         self._reviving = engine_only
+        if not engine_only:
+            self._life += 1
+            self.resume_parent_now()
         self.group = None
         self._inbox.clear()
 
@@ -132,6 +140,22 @@ class Node:
     def resume_now(self) -> None:
         self._resumes_at = self.lan.now
         self.resume()
+
+    def pause_parent(self, seconds: float) -> None:
+        self._parent_resumes_at = self.lan.now + seconds
+        self.stalled_until = max(self.stalled_until, self._parent_resumes_at)
+        self.lan.at(self._parent_resumes_at, self.resume_parent)
+
+    def resume_parent(self) -> None:
+        if self._parent_resumes_at <= self.lan.now:
+            held, self._held = self._held, []
+            for request in held:
+                request()
+
+    def resume_parent_now(self) -> None:
+        if self._parent_resumes_at > self.lan.now:
+            self._parent_resumes_at = self.stalled_until = self.lan.now
+        self.resume_parent()
 
     # The loop ----------------------------------------------------------------------------------------------------
 
@@ -178,6 +202,8 @@ class Node:
             case events.LeaseReleased():
                 self._releasing -= 1
         wanted = self.group.handle(event, self.lan.now)
+        for listener in self.lan.listeners:
+            listener(self, event, wanted)
         for number, effect in enumerate(wanted):
             assert not self.finished, f"{effect} after Finished"
             if isinstance(effect, effects.RoleChanged):
@@ -226,6 +252,9 @@ class Node:
 
         def request() -> None:
             if life != self._life:
+                return
+            if lan.now < self._parent_resumes_at:
+                self._held.append(request)
                 return
             answer = serve()
             if engine == self._engine_life:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sidecar.protocol import effects, events
-from sidecar.protocol.types import GroupConfig, Role
+from sidecar.protocol.types import GroupConfig, IPAddress, Role
 from tests.fakes.faults import (
     Crash,
     Cut,
@@ -21,6 +21,9 @@ from tests.fakes.faults import (
     Heal,
     Link,
     Loss,
+    Mute,
+    NodeFault,
+    ParentPause,
     Partition,
     Pause,
     Refuse,
@@ -31,7 +34,10 @@ from tests.fakes.host import Change, Conditions, Node
 
 
 class Lan:
-    """Nodes on one segment. ``watchers`` are called after every step; what they find wrong, they raise."""
+    """Nodes on one segment. ``watchers`` are called after every step; what they find wrong, they raise.
+
+    ``listeners`` are told each event that a group takes, and what it wants done.
+    """
 
     def __init__(
         self,
@@ -45,7 +51,10 @@ class Lan:
         self.now = 0.0
         self.history: list[Change] = []
         self.watchers: list[Callable[[], None]] = []
+        self.listeners: list[Callable[[Node, events.Event, tuple[effects.Effect, ...]], None]] = []
         self._cut: set[tuple[int, int]] = set()
+        self.muted: set[int] = set()
+        """IP versions whose adverts reach nobody."""
         self._random = random.Random(seed)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
@@ -82,9 +91,18 @@ class Lan:
 
     def broadcast(self, sender: int, advert: effects.Advertise) -> None:
         self.nodes[sender].sent += 1
-        source = self.nodes[sender].config.source
+        config = self.nodes[sender].config
+        for source in (config.source, config.second_source):
+            if source is not None and source.version not in self.muted:
+                self._broadcast(sender, source, advert)
+
+    def _broadcast(self, sender: int, source: IPAddress, advert: effects.Advertise) -> None:
         packet = events.AdvertReceived(
-            source=source, advbase=advert.advbase, advskew=advert.advskew, demotion=advert.demotion
+            source=source,
+            advbase=advert.advbase,
+            advskew=advert.advskew,
+            demotion=advert.demotion,
+            sealed=self.conditions.sealed,
         )
         for node in self.nodes:
             if node.number == sender:
@@ -118,13 +136,15 @@ class Lan:
                 self._cut_all([(sender, receiver)])
             case Heal():
                 self._heal()
+            case Mute(version):
+                self.muted.add(version)
             case Loss(probability):
                 self.conditions = replace(self.conditions, loss=probability)
             case _:
                 self._inject_into(self.nodes[fault.node], fault)
         self._watch()
 
-    def _inject_into(self, node: Node, fault: Crash | Restart | EngineCrash | Pause | Link | Stop | Refuse) -> None:
+    def _inject_into(self, node: Node, fault: NodeFault) -> None:
         match fault:
             case Crash() if node.group is not None:
                 node.crash()
@@ -135,6 +155,8 @@ class Lan:
                 self.at(self.now + delay, node.revive)
             case Pause(seconds=seconds) if node.runs:
                 node.pause(seconds)
+            case ParentPause(seconds=seconds):
+                node.pause_parent(seconds)
             case Link(up=up) if node.link_up != up:
                 node.link_up = up
                 node.deliver(events.LinkChanged(up=up))
@@ -150,6 +172,7 @@ class Lan:
 
     def _heal(self) -> None:
         self._cut.clear()
+        self.muted.clear()
 
     def settle(self) -> None:
         """End every fault that can end by itself: cuts, loss, pauses, refusals, an engine's absence."""
@@ -158,6 +181,7 @@ class Lan:
         for node in self.nodes:
             node.refusals = 0
             node.resume_now()
+            node.resume_parent_now()
             node.revive()
 
     def contenders(self) -> list[Node]:

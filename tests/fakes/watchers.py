@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from sidecar.protocol import timing
+from sidecar.protocol.demotion import ADVSKEW_AT_MOST
+from sidecar.protocol.machine import LEASE, LEASE_RETRY
 from sidecar.protocol.types import Role
 from tests.fakes.host import Node
 from tests.fakes.lan import Lan
@@ -23,7 +25,8 @@ def interval(node: Node) -> float:
 
 def rank(node: Node) -> tuple[int, float]:
     """The lower, the better: what preempt compares."""
-    return node.demotion, interval(node)
+    advskew = max(node.config.advskew, min(node.config.advskew + node.demotion, ADVSKEW_AT_MOST))
+    return node.demotion, timing.interval(advbase=node.config.advbase, advskew=advskew)
 
 
 def moment(lan: Lan) -> float:
@@ -35,12 +38,13 @@ def moment(lan: Lan) -> float:
 def bound(lan: Lan) -> float:
     """From the last fault to the one master: the longest delay, timer or lease, and three intervals.
 
-    One is the grace for who woke late, two are for rivals to settle it.
+    One is the grace for who woke late, two are for rivals to settle it. Whose kernel refused the VIP waits before that.
     """
     timers = max(down(node) for node in lan.nodes)
     leases = max(node.lease_seconds for node in lan.nodes) + lan.conditions.slop
     delays = max(max(node.config.startup_delay, node.config.preempt_delay) for node in lan.nodes)
-    return delays + max(timers, leases) + 3 * max(interval(node) for node in lan.nodes) + 10 * moment(lan)
+    refused = any(d.name == LEASE for node in lan.nodes if node.group for d in node.group.demotions.standing())
+    return LEASE_RETRY * refused + delays + max(timers, leases) + 3 * max(interval(node) for node in lan.nodes) + 10 * moment(lan)
 
 
 # Watchers: what may be at no moment --------------------------------------------------------------------------------
@@ -72,6 +76,8 @@ class AtMost:
 
 def hear_each_other(lan: Lan, first: Node, second: Node) -> bool:
     """Two loops that run and lose nothing of one another."""
+    if lan.muted:
+        return False  # equal nodes wait for the family that decides between them
     ways = (first.number, second.number), (second.number, first.number)
     return first.runs and second.runs and not lan.conditions.loss and all(lan.hears(*way) for way in ways)
 

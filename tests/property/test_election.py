@@ -9,13 +9,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.protocol.types import GroupConfig, Reason, Role, TieBreak
+from sidecar.protocol.types import GroupConfig, Reason, Role
 from tests.fakes.faults import (
     Crash,
     Cut,
@@ -24,6 +24,7 @@ from tests.fakes.faults import (
     Heal,
     Link,
     Loss,
+    Mute,
     Partition,
     Pause,
     Refuse,
@@ -55,6 +56,7 @@ def examples(count: int) -> settings:
 # What may happen ---------------------------------------------------------------------------------------------------
 
 SOURCES = [IPv4Address(f"10.0.{n}.{10 - n}") for n in range(5)]  # the two tie-breaks order them the other way round
+SOURCES6 = [IPv6Address(f"fe80::{n:x}:{10 - n:x}") for n in (3, 0, 4, 1, 2)]  # and IPv6 has an order of its own
 SEEDS = st.integers(0, 2**32 - 1)
 NODE = st.integers(0, 4)
 DELAYS = st.sampled_from((0.0, 0.0, 0.0, 1.0, 5.0))
@@ -70,25 +72,26 @@ def fleets(
     advbases: Sequence[int] = (1,),
     dead_ratios: Sequence[int] = (3,),
 ) -> list[GroupConfig]:
-    """2..5 nodes of one group: dead ratio, preempt and tie-break are the fleet's, the rest is each node's own."""
+    """2..5 nodes of one group: dead ratio and preempt are the fleet's, the rest is each node's own."""
     common = GroupConfig(
         name="web",
         vhid=1,
         source=SOURCES[0],
         dead_ratio=draw(st.sampled_from(dead_ratios)),
         preempt=draw(st.booleans()),
-        tie_break=draw(st.sampled_from(TieBreak)),
     )
+    dual = draw(st.booleans())
     return [
         replace(
             common,
-            source=source,
+            source=SOURCES[number],
+            second_source=SOURCES6[number] if dual else None,
             advbase=draw(st.sampled_from(advbases)),
             advskew=draw(skews),
             startup_delay=draw(DELAYS),
             preempt_delay=draw(DELAYS),
         )
-        for source in SOURCES[: draw(st.integers(2, 5))]
+        for number in range(draw(st.integers(2, 5)))
     ]
 
 
@@ -106,6 +109,7 @@ def stories(unit: float) -> st.SearchStrategy[list[tuple[float, Fault]]]:
         st.builds(Cut, NODE, NODE),
         st.builds(Partition, st.frozensets(NODE, min_size=1, max_size=4)),
         st.builds(Heal),
+        st.builds(Mute, st.sampled_from((4, 6))),
         st.builds(Loss, st.sampled_from((0.0, 0.1, 0.5, 0.9))),
     ]
     return st.lists(st.tuples(short, st.one_of(kinds)), max_size=8)
@@ -121,7 +125,7 @@ def play(lan: Lan, story: Sequence[tuple[float, Fault]]) -> None:
                 lan.inject(Cut(sender % count, receiver % count))
             case Partition(members):
                 lan.inject(Partition(frozenset(n % count for n in members)))
-            case Heal() | Loss():
+            case Heal() | Loss() | Mute():
                 lan.inject(fault)
             case _:
                 lan.inject(replace(fault, node=fault.node % count))
@@ -172,6 +176,7 @@ def check_delays(lan: Lan) -> None:
     configs=fleets(),
     delay=st.sampled_from((0.0005, 0.002, 0.02)),
     duplication=st.sampled_from((0.0, 0.2)),
+    sealed=st.booleans(),
     demotions=st.lists(st.integers(0, 2), max_size=5),
     story=stories(3.0),
     seed=SEEDS,
@@ -181,11 +186,12 @@ def test_whatever_happens_at_default_timing(
     configs: list[GroupConfig],
     delay: float,
     duplication: float,
+    sealed: bool,
     demotions: list[int],
     story: list[tuple[float, Fault]],
     seed: int,
 ) -> None:
-    lan = Lan(configs, Conditions(delay=delay, duplication=duplication), seed=seed, demotions=demotions)
+    lan = Lan(configs, Conditions(delay=delay, duplication=duplication, sealed=sealed), seed=seed, demotions=demotions)
     lan.watchers += [no_two_masters(lan), no_two_answerers(lan), KeptLease(lan)]
     lan.start()
     play(lan, story)

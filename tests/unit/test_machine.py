@@ -8,9 +8,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from sidecar.protocol import events
+from sidecar.protocol.demotion import HARD
 from sidecar.protocol.effects import Advertise, Announce, Bind, Effect, Finished, Release, Renew, RoleChanged
-from sidecar.protocol.machine import ANNOUNCE_COUNT, ANNOUNCE_SPACING, Group
-from sidecar.protocol.types import GroupConfig, IPAddress, Reason, Role, TieBreak
+from sidecar.protocol.machine import ANNOUNCE_COUNT, ANNOUNCE_SPACING, LEASE_RETRY, LONGEST_STAGGER, Group
+from sidecar.protocol.types import GroupConfig, IPAddress, Reason, Role
 
 OWN = IPv4Address("10.0.0.5")
 PEER = IPv4Address("10.0.0.9")
@@ -21,8 +22,10 @@ RELEASED = events.LeaseReleased()
 BOW_OUT = Advertise(advbase=255, advskew=255, demotion=0)
 
 
-def advert(*, advbase: int = 1, advskew: int = 0, demotion: int = 0, source: IPAddress = PEER) -> events.AdvertReceived:
-    return events.AdvertReceived(source=source, advbase=advbase, advskew=advskew, demotion=demotion)
+def advert(
+    *, advbase: int = 1, advskew: int = 0, demotion: int = 0, source: IPAddress = PEER, sealed: bool = False
+) -> events.AdvertReceived:
+    return events.AdvertReceived(source=source, advbase=advbase, advskew=advskew, demotion=demotion, sealed=sealed)
 
 
 def started(config: GroupConfig = BASE, *, at: float = 0.0) -> Group:
@@ -151,7 +154,6 @@ def test_announcements_are_repeated_at_their_spacing_and_end() -> None:
     ("config", "heard", "reason"),
     [
         (replace(BASE, preempt=True, advskew=10), advert(advskew=11), Reason.PREEMPT),
-        (BASE, advert(demotion=1), Reason.DEMOTED_MASTER),
         (BASE, advert(advbase=4), Reason.SLOWER_MASTER),
         (replace(BASE, advbase=0, advskew=9, preempt=True), advert(advbase=0, advskew=10), Reason.PREEMPT),
         (replace(BASE, advbase=0, preempt=True), advert(advbase=0, advskew=2), Reason.PREEMPT),
@@ -182,13 +184,11 @@ def test_a_backup_stays_backup(config: GroupConfig, heard: events.AdvertReceived
 
 def test_preemption_respects_that_the_own_node_is_more_demoted() -> None:
     group = started(replace(BASE, preempt=True))
-    group.demotion = 1
+    group.handle(events.Demote(name="maintenance", weight=1, detail="test"), 0.0)
     assert group.handle(advert(advskew=100), 0.5) == ()
 
 
-@pytest.mark.parametrize(
-    "rival", [advert(advskew=200, source=IPv4Address("10.0.0.7")), advert(demotion=1), advert(advbase=9)]
-)
+@pytest.mark.parametrize("rival", [advert(advskew=200, source=IPv4Address("10.0.0.7")), advert(advbase=9)])
 def test_a_backup_leaves_the_rival_of_the_master_that_it_follows_to_that_master(rival: events.AdvertReceived) -> None:
     group = started(replace(BASE, preempt=True, advskew=10))
     followed = IPv4Address("10.0.0.1")
@@ -200,10 +200,31 @@ def test_a_backup_leaves_the_rival_of_the_master_that_it_follows_to_that_master(
     assert changes(group.handle(rival, 1.0 + group.interval))[0][0] is Role.MASTER
 
 
-def test_a_backup_takes_over_at_once_from_the_master_that_it_follows() -> None:
-    group = started(replace(BASE, advskew=10))
-    group.handle(advert(), 1.0)
-    assert changes(group.handle(advert(demotion=1), 1.002)) == [(Role.MASTER, Reason.DEMOTED_MASTER)]
+def test_backups_of_a_demoted_master_stand_up_in_the_order_of_their_skew() -> None:
+    first, second = started(), started(replace(BASE, advskew=100))
+    for group in (first, second):
+        group.handle(advert(), 1.0)
+        assert group.handle(advert(demotion=1, advskew=1), 1.002) == ()
+    assert first.deadline() == 1.002
+    assert second.deadline() == pytest.approx(1.002 + 100 / 4096)
+    assert changes(first.handle(TICK, 1.002)) == [(Role.MASTER, Reason.DEMOTED_MASTER)]
+    assert second.handle(advert(source=OWN), 1.003) == ()
+    assert second.deadline() == pytest.approx(1.003 + second.master_down)
+
+
+def test_a_demoted_master_that_recovers_in_time_is_followed_on() -> None:
+    group = started(replace(BASE, advskew=100))
+    group.handle(advert(demotion=1), 1.0)
+    group.handle(advert(), 1.001)
+    assert group.deadline() == pytest.approx(1.001 + group.master_down)
+
+
+def test_the_rival_of_a_master_makes_no_backup_stand_up_by_being_demoted() -> None:
+    group = started()
+    followed = IPv4Address("10.0.0.1")
+    group.handle(advert(source=followed), 1.0)
+    group.handle(advert(demotion=1), 1.002)
+    assert group.deadline() == pytest.approx(1.0 + group.master_down)
 
 
 # Bow-out -------------------------------------------------------------------------------------------------------------
@@ -258,6 +279,7 @@ def test_a_stop_waits_for_the_last_of_several_releases() -> None:
     assert group.role is Role.BACKUP
     # and takes over again before the release was answered
     group.handle(advert(demotion=9, source=IPv4Address("10.0.0.1")), at + 0.2)
+    group.handle(TICK, at + 0.2)
     group.handle(events.Stop(), at + 0.3)
     assert group.handle(RELEASED, at + 0.3) == ()
     assert group.handle(RELEASED, at + 0.3) == (BOW_OUT, Finished())
@@ -327,34 +349,34 @@ def test_after_a_rival_the_announcement_is_repeated_once_he_let_go() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "own", "peer", "yields"),
+    ("sealed", "own", "peer", "yields"),
     [
-        (TieBreak.LOWER_ADDRESS, "10.0.1.1", "10.0.0.2", True),
-        (TieBreak.LOWER_ADDRESS, "10.0.0.2", "10.0.1.1", False),
-        (TieBreak.LOWER_ADDRESS, "9.255.255.255", "10.0.0.0", False),
+        (True, "10.0.1.1", "10.0.0.2", True),
+        (True, "10.0.0.2", "10.0.1.1", False),
+        (True, "9.255.255.255", "10.0.0.0", False),
         # ucarp on little-endian machines: the last octet counts most
-        (TieBreak.UCARP, "10.77.1.5", "10.77.2.3", True),
-        (TieBreak.UCARP, "10.77.2.3", "10.77.1.5", False),
-        (TieBreak.UCARP, "10.0.1.1", "10.0.0.2", False),
-        (TieBreak.UCARP, "fd00::2", "fd00::1", True),
-        (TieBreak.UCARP, "fd00::1", "fd00::2", False),
-        (TieBreak.LOWER_ADDRESS, "fd00::1:0", "fd00::2", True),
+        (False, "10.77.1.5", "10.77.2.3", True),
+        (False, "10.77.2.3", "10.77.1.5", False),
+        (False, "10.0.1.1", "10.0.0.2", False),
+        (False, "fd00::2", "fd00::1", True),
+        (False, "fd00::1", "fd00::2", False),
+        (True, "fd00::1:0", "fd00::2", True),
     ],
 )
-def test_the_tie_break_compares_source_addresses(rule: TieBreak, own: str, peer: str, yields: bool) -> None:
-    group, at = master(replace(BASE, source=ip_address(own), tie_break=rule))
-    group.handle(advert(source=ip_address(peer)), at + 0.1)
+def test_the_tie_break_compares_source_addresses(sealed: bool, own: str, peer: str, yields: bool) -> None:
+    group, at = master(replace(BASE, source=ip_address(own)))
+    group.handle(advert(source=ip_address(peer), sealed=sealed), at + 0.1)
     assert (group.role is Role.BACKUP) is yields
 
 
-@pytest.mark.parametrize("rule", TieBreak)
+@pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("pair", [("10.0.1.1", "10.0.0.2"), ("192.168.0.9", "192.168.0.10"), ("fd00::1", "fd00::2")])
-def test_of_two_equal_masters_exactly_one_yields(rule: TieBreak, pair: tuple[str, str]) -> None:
+def test_of_two_equal_masters_exactly_one_yields(sealed: bool, pair: tuple[str, str]) -> None:
     first, second = (ip_address(text) for text in pair)
     roles = []
     for own, peer in ((first, second), (second, first)):
-        group, at = master(replace(BASE, source=own, tie_break=rule))
-        group.handle(advert(source=peer), at + 0.1)
+        group, at = master(replace(BASE, source=own))
+        group.handle(advert(source=peer, sealed=sealed), at + 0.1)
         roles.append(group.role)
     assert sorted(roles) == [Role.BACKUP, Role.MASTER]
 
@@ -363,6 +385,167 @@ def test_ipv6_sources_are_compared_as_numbers() -> None:
     group, at = master(replace(BASE, source=IPv6Address("fd00::5")))
     group.handle(advert(source=IPv6Address("fd00::4")), at + 0.1)
     assert group.role is Role.BACKUP
+
+
+# Demotion ------------------------------------------------------------------------------------------------------------
+
+
+def demote(weight: int = HARD, name: str = "maintenance") -> events.Demote:
+    return events.Demote(name=name, weight=weight, detail="test")
+
+
+def test_a_demoted_master_says_so_at_once_and_goes_on_until_somebody_stands_up() -> None:
+    group, at = master()
+    assert group.handle(demote(), at + 0.3) == (Advertise(advbase=1, advskew=240, demotion=240), Renew())
+    assert group.handle(demote(), at + 0.4) == ()
+    assert group.role is Role.MASTER
+    group.handle(LEASED, at + 0.3)
+    assert group.handle(TICK, at + 1.3)[0] == Advertise(advbase=1, advskew=240, demotion=240)
+    assert changes(group.handle(advert(advskew=200), at + 1.4)) == [(Role.BACKUP, Reason.BETTER_MASTER)]
+
+
+def test_a_demoted_backup_still_takes_over_where_nobody_else_does() -> None:
+    group = started()
+    group.handle(demote(), 0.0)
+    assert group.deadline() == 3.0
+    assert changes(group.handle(TICK, 3.0)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+
+
+def test_what_was_taken_is_given_back() -> None:
+    group, at = master()
+    group.handle(demote(3, "health"), at)
+    group.handle(demote(4, "other"), at)
+    assert group.demotion == 7
+    group.handle(events.Promote(name="health"), at)
+    group.handle(events.Promote(name="health"), at)
+    assert group.demotion == 4
+    group.handle(events.Promote(name="other"), at)
+    assert group.demotion == 0
+
+
+def test_two_equally_demoted_masters_settle_it_by_their_intervals() -> None:
+    group, at = master(replace(BASE, advskew=10))
+    group.handle(demote(5), at)
+    group.handle(advert(advskew=16, demotion=5), at + 0.1)
+    assert group.role is Role.MASTER
+    group.handle(advert(advskew=14, demotion=5), at + 0.2)
+    assert group.role is Role.BACKUP
+
+
+def test_a_worse_demoted_backup_leaves_a_slow_master_alone() -> None:
+    group = started(replace(BASE, dead_ratio=1))
+    group.handle(demote(), 0.0)
+    assert group.handle(advert(advskew=240, demotion=5), 0.5) == ()
+    assert group.deadline() == 1.5
+
+
+# Handing over --------------------------------------------------------------------------------------------------------
+
+
+def test_a_hand_over_says_goodbye_and_holds_the_vips_until_somebody_stands_up() -> None:
+    group, at = master()
+    assert group.handle(events.HandOver(), at + 0.5) == (BOW_OUT,)
+    done = group.handle(advert(advskew=200), at + 0.6)
+    assert kinds(done) == [Release, RoleChanged]
+    assert changes(done) == [(Role.BACKUP, Reason.HANDED_OVER)]
+
+
+def test_a_hand_over_to_nobody_changes_nothing() -> None:
+    group, at = master()
+    group.handle(events.HandOver(), at + 0.5)
+    assert group.deadline() == at + 1
+    for second in (1, 2, 3, 4):
+        group.handle(TICK, at + second)
+        group.handle(LEASED, at + second)
+    group.handle(advert(advskew=200), at + 4.5)
+    assert group.role is Role.MASTER
+
+
+def test_a_hand_over_at_fast_timing_lets_every_backup_have_its_turn() -> None:
+    group, at = master(replace(BASE, advbase=0, advskew=1))
+    group.handle(events.HandOver(), at + 0.001)
+    assert group.deadline() == pytest.approx(at + 0.001 + LONGEST_STAGGER)
+    assert changes(group.handle(TICK, at + 0.001 + LONGEST_STAGGER)) == []
+    assert group.role is Role.MASTER
+
+
+def test_who_handed_over_does_not_preempt_for_a_while() -> None:
+    group, at = master(replace(BASE, preempt=True))
+    group.handle(events.HandOver(), at)
+    group.handle(advert(advskew=200), at + 0.1)
+    group.handle(RELEASED, at + 0.1)
+    for tenths in (11, 21, 29):
+        assert group.handle(advert(advskew=200), at + tenths / 10) == ()
+    assert changes(group.handle(advert(advskew=200), at + 3.1)) == [(Role.MASTER, Reason.PREEMPT)]
+
+
+def test_a_backup_has_nothing_to_hand_over() -> None:
+    group = started()
+    assert group.handle(events.HandOver(), 0.5) == ()
+
+
+# Two families --------------------------------------------------------------------------------------------------------
+
+OWN6, PEER6 = IPv6Address("fe80::5"), IPv6Address("fe80::9")
+DUAL = replace(BASE, second_source=OWN6)
+
+
+def test_either_familys_silence_makes_a_master() -> None:
+    group = started(DUAL)
+    group.handle(advert(), 1.0)
+    group.handle(advert(source=PEER6), 1.0)
+    group.handle(advert(source=PEER6), 2.0)
+    assert group.deadline() == 4.0
+    done = group.handle(TICK, 4.0)
+    assert [e.detail for e in done if isinstance(e, RoleChanged)] == ["no advert from 10.0.0.9 for 3.000 s"]
+
+
+def test_who_lost_to_a_master_of_one_family_does_not_try_again_for_the_others_silence() -> None:
+    group = started(replace(DUAL, advskew=100))
+    group.handle(advert(source=PEER6), 3.0)
+    assert changes(group.handle(TICK, 3 + 100 / 256)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+    assert changes(group.handle(advert(source=PEER6), 3.5)) == [(Role.BACKUP, Reason.BETTER_MASTER)]
+    for second in (4.5, 5.5, 6.5, 7.5):
+        group.handle(advert(source=PEER6), second)
+    assert group.deadline() == pytest.approx(7.5 + group.master_down)
+    group.handle(advert(), 8.0)  # heard again: its silence counts from now on
+    group.handle(advert(source=PEER6), 8.5)
+    assert group.deadline() == pytest.approx(8.0 + group.master_down)
+
+
+def test_an_advert_of_a_family_that_the_group_does_not_speak_changes_nothing() -> None:
+    group = started()
+    assert group.handle(advert(source=PEER6), 1.0) == ()
+    assert group.deadline() == 3.0
+
+
+def test_equal_masters_leave_the_decision_to_the_main_family_while_it_is_heard() -> None:
+    group, at = master(replace(DUAL, second_source=IPv6Address("fe80::ff")))  # the order of IPv6 is the other way round
+    group.handle(advert(source=PEER6, sealed=True), at + 0.1)
+    assert group.role is Role.MASTER
+    group.handle(advert(sealed=True), at + 0.1)
+    assert group.role is Role.MASTER
+    group.handle(advert(source=PEER6, sealed=True), at + 2.05)
+    assert group.role is Role.MASTER
+    group.handle(TICK, at + 2.1)
+    group.handle(advert(source=PEER6, sealed=True), at + 2.2)
+    assert group.role is Role.BACKUP
+
+
+def test_a_goodbye_in_both_families_counts_once() -> None:
+    group = started(replace(DUAL, advskew=10))
+    for source in (PEER, PEER6):
+        group.handle(advert(source=source), 1.0)
+    goodbye = advert(advbase=255, advskew=255)
+    group.handle(goodbye, 2.0)
+    group.handle(replace(goodbye, source=PEER6), 2.0)
+    assert group.deadline() == pytest.approx(2.0 + 10 / 4096)
+    successor = IPv4Address("10.0.0.7")
+    group.handle(advert(source=successor), 2.001)
+    assert group.deadline() == pytest.approx(2.001 + group.master_down)
+    group.handle(replace(goodbye, source=PEER6), 2.002)  # late
+    assert group.deadline() == pytest.approx(2.001 + group.master_down)
+    assert group.master == successor
 
 
 # Link ----------------------------------------------------------------------------------------------------------------
@@ -395,8 +578,29 @@ def test_a_lease_that_the_kernel_refuses_ends_the_mastership_and_says_so() -> No
     done = group.handle(events.LeaseAnswered(error="no such device"), at)
     assert kinds(done) == [Release, RoleChanged, Advertise]
     assert changes(done) == [(Role.BACKUP, Reason.BIND_FAILED)]
-    assert done[-1] == BOW_OUT
+    assert done[-1] == replace(BOW_OUT, demotion=HARD)
     assert group.deadline() == at + 3
+
+
+def test_whose_kernel_refuses_the_vip_does_not_take_it_back_from_a_peer_at_once() -> None:
+    group, at = master(replace(BASE, preempt=True), leased=False)
+    group.handle(events.LeaseAnswered(error="no such device"), at)
+    for second in range(1, int(LEASE_RETRY)):
+        group.handle(advert(advskew=100), at + second)
+        assert group.role is Role.BACKUP
+    assert group.handle(TICK, at + LEASE_RETRY) == ()
+    assert changes(group.handle(advert(advskew=100), at + LEASE_RETRY)) == [(Role.MASTER, Reason.PREEMPT)]
+
+
+def test_a_lease_that_stands_again_ends_the_demotion() -> None:
+    group, at = master(leased=False)
+    group.handle(events.LeaseAnswered(error="no such device"), at)
+    group.handle(RELEASED, at)
+    group.handle(TICK, at + 3)  # nobody else was there
+    assert (group.role, group.demotion) == (Role.MASTER, HARD)
+    group.handle(LEASED, at + 3)
+    assert group.demotion == 0
+    assert group.handle(TICK, at + 4)[0] == Advertise(advbase=1, advskew=0, demotion=0)
 
 
 def test_the_answer_to_a_lease_given_up_since_changes_nothing() -> None:
@@ -405,6 +609,7 @@ def test_the_answer_to_a_lease_given_up_since_changes_nothing() -> None:
     assert group.handle(LEASED, at) == ()
     group.handle(events.LinkChanged(up=True), at)
     group.handle(advert(demotion=1), at)
+    group.handle(TICK, at)
     assert group.role is Role.MASTER
     assert group.handle(LEASED, at) == ()  # still the first one's
     group.handle(RELEASED, at)
@@ -417,7 +622,7 @@ def test_a_lease_that_nobody_confirms_ends_the_mastership() -> None:
     done = group.handle(TICK, at + 2.0)
     assert changes(done) == [(Role.BACKUP, Reason.LEASE_UNANSWERED)]
     assert kinds(done) == [Release, RoleChanged, Advertise]
-    assert done[-1] == BOW_OUT
+    assert done[-1] == replace(BOW_OUT, demotion=HARD)
     assert group.deadline() == at + 5.0
 
 

@@ -1,0 +1,68 @@
+"""What a group hears, family by family: OpenBSD and FreeBSD run a master-down timer for each (``sc_md_tmo``,
+``sc_md6_tmo``), and so do we."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sidecar.protocol.types import IPAddress
+
+
+@dataclass(slots=True)
+class Ear:
+    """One family: times are monotonic seconds, ``down_at`` is when its silence means that the master is down."""
+
+    source: IPAddress
+    """Our own address in this family."""
+    master: IPAddress | None = None
+    """Whom we follow here."""
+    heard_at: float = -math.inf
+    """When a master's advert came last, be it that of the one we follow or of a rival."""
+    down_at: float = math.inf
+
+
+class Ears:
+    """All families that a group speaks, the main one first."""
+
+    __slots__ = ("_by_version", "main")
+
+    def __init__(self, source: IPAddress, second: IPAddress | None) -> None:
+        self.main = Ear(source)
+        self._by_version = {source.version: self.main}
+        if second is not None:
+            self._by_version[second.version] = Ear(second)
+
+    def of(self, address: IPAddress) -> Ear | None:
+        """Return the ear that hears ``address``, or None for a family that the group does not speak."""
+        return self._by_version.get(address.version)
+
+    @property
+    def master(self) -> IPAddress | None:
+        """Whom we follow, by the address of the main family if it is known there."""
+        return next((ear.master for ear in self._by_version.values() if ear.master is not None), None)
+
+    def forget(self) -> None:
+        """Follow nobody."""
+        for ear in self._by_version.values():
+            ear.master = None
+
+    @property
+    def down_at(self) -> float:
+        """When the first of the timers ends: either of them makes a master."""
+        return min(ear.down_at for ear in self._by_version.values())
+
+    def silent(self, now: float) -> Ear:
+        """Return the one whose timer has ended at ``now``."""
+        return min(self._by_version.values(), key=lambda ear: (ear.down_at > now, ear.heard_at))
+
+    def arm(self, at: float) -> None:
+        """Let all timers end at ``at``; infinity lets them rest."""
+        for ear in self._by_version.values():
+            ear.down_at = at
+
+    def postpone(self, *, due: float, until: float) -> None:
+        """Let those that have ended by ``due`` end at ``until``."""
+        for ear in self._by_version.values():
+            if ear.down_at <= due:
+                ear.down_at = until
