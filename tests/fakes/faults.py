@@ -59,6 +59,30 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Demote:
+    """A node is demoted by ``weight`` for ``name`` until it is given back, also where it starts anew."""
+
+    node: int
+    name: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """What ``name`` took is given back."""
+
+    node: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The master yields to whoever stands up."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """The kernel refuses the next ``times`` leases of a node."""
 
@@ -100,5 +124,5 @@ class Mute:
     version: int
 
 
-NodeFault = Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse
+NodeFault = Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse | Demote | Promote | HandOver
 Fault = NodeFault | Cut | Partition | Heal | Loss | Mute

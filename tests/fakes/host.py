@@ -55,7 +55,8 @@ class Node:
         self.number = number
         self.lease_seconds = timing.lease(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
         self.config = replace(config, lease=self.lease_seconds)
-        self.demotion = demotion
+        self.demotions = {"test": demotion} if demotion else {}
+        """What is taken from this node, by name, whatever becomes of its engine."""
         self.group: Group | None = None
         self.paused = False
         self.link_up = True
@@ -89,6 +90,11 @@ class Node:
     def role(self) -> Role | None:
         return None if self.group is None else self.group.role
 
+    @property
+    def demotion(self) -> int:
+        """As the group counts it now."""
+        return 0 if self.group is None else self.group.demotion
+
     def answers(self) -> bool:
         """Tell whether the kernel holds the VIP now."""
         return self.lease_until > self.lan.now
@@ -101,13 +107,13 @@ class Node:
         self._engine_life += 1
         self._reviving = False
         self.group = Group(self.config)
-        if self.demotion:
-            self.group.handle(events.Demote(name="test", weight=self.demotion, detail="as the test has it"), self.lan.now)
         self.paused = self.finished = self.confirmed = False
         self._releasing = 0
         self._said = Role.INIT
         self.stalled_until = self.lan.now
         self._turn_at = math.inf
+        for name, weight in self.demotions.items():
+            self.deliver(events.Demote(name=name, weight=weight, detail=name))
         self.deliver(events.Start(link_up=self.link_up, resume=resume))
 
     def crash(self, *, engine_only: bool = False) -> None:
@@ -156,6 +162,14 @@ class Node:
         if self._parent_resumes_at > self.lan.now:
             self._parent_resumes_at = self.stalled_until = self.lan.now
         self.resume_parent()
+
+    def demote(self, name: str, weight: int) -> None:
+        self.demotions[name] = weight
+        self.deliver(events.Demote(name=name, weight=weight, detail=name))
+
+    def promote(self, name: str) -> None:
+        self.demotions.pop(name, None)
+        self.deliver(events.Promote(name=name))
 
     # The loop ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +231,8 @@ class Node:
         """Carry out one effect; the assertions are the duties that effects.py puts on their order."""
         match effect:
             case effects.Advertise(advbase=types.BOW_OUT, advskew=types.BOW_OUT):
-                assert not self.answers(), "said goodbye while the kernel still answers"
+                handing_over = self.role is Role.MASTER
+                assert handing_over or not self.answers(), "said goodbye while the kernel still answers"
                 self.lan.broadcast(self.number, effect)
             case effects.Advertise():
                 assert self.role is Role.MASTER, "an advert of one who is not master"

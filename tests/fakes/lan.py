@@ -16,8 +16,10 @@ from sidecar.protocol.types import GroupConfig, IPAddress, Role
 from tests.fakes.faults import (
     Crash,
     Cut,
+    Demote,
     EngineCrash,
     Fault,
+    HandOver,
     Heal,
     Link,
     Loss,
@@ -26,6 +28,7 @@ from tests.fakes.faults import (
     ParentPause,
     Partition,
     Pause,
+    Promote,
     Refuse,
     Restart,
     Stop,
@@ -162,6 +165,12 @@ class Lan:
                 node.deliver(events.LinkChanged(up=up))
             case Stop():
                 node.deliver(events.Stop())
+            case Demote(name=name, weight=weight):
+                node.demote(name, weight)
+            case Promote(name=name):
+                node.promote(name)
+            case HandOver():
+                node.deliver(events.HandOver())
             case Refuse(times=times):
                 node.refusals = times
             case _:
