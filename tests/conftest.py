@@ -15,6 +15,11 @@ from sidecar.demo.lan import Lan
 settings.register_profile("default-without-deadline", deadline=None)
 settings.load_profile("default-without-deadline")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write the texts in tests/golden anew")
+
+
 TOOLS = ("ip", "nsenter", "ucarp", "tshark")
 
 
