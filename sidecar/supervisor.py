@@ -16,9 +16,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
+from typing import Literal
 
 from sidecar import privileges
 from sidecar.children import Backoff, Child, describe, reap, spawn
@@ -42,7 +44,7 @@ from sidecar.ipc.messages import (
     Stop,
     Stopped,
 )
-from sidecar.ipc.plan import Plan, decode_plan
+from sidecar.ipc.plan import GroupPlan, Plan, decode_plan
 from sidecar.net import lease, sockets
 from sidecar.net.addresses import AddressError, Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
@@ -70,6 +72,14 @@ class Stage(enum.Enum):
     FAREWELL = enum.auto()
     """The network knows; the agent tells Kubernetes."""
     OVER = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The sockets of one interface by IP version: packet sockets, and raw ones where a group sends by unicast."""
+
+    wires: dict[Literal[4, 6], socket.socket]
+    raws: dict[Literal[4, 6], socket.socket]
 
 
 class StartError(Exception):
@@ -106,8 +116,7 @@ class Supervisor:
         self._monitor: LinkMonitor | None = None
         self._control = ControlServer(Path(plan.runtime_dir))
         self._links: dict[str, Link] = {}
-        self._sockets: dict[str, list[socket.socket]] = {}
-        """By interface: the packet socket, and a raw one where a group sends by unicast."""
+        self._sockets: dict[str, Opened] = {}
         self._memberships: dict[tuple[str, str], socket.socket] = {}
         self._leases: dict[str, lease.VipLease] = {}
         self._held: set[str] = set()
@@ -182,21 +191,29 @@ class Supervisor:
                 )
             if group.interface not in self._sockets:
                 self._sockets[group.interface] = self._open_sockets(group.interface)
-            membership = (group.interface, group.multicast_group)
-            if group.transport == "multicast" and membership not in self._memberships:
-                destination = IPv4Address(group.multicast_group)
-                self._memberships[membership] = sockets.join(index=link.index, group=destination)
+            if group.transport == "multicast":
+                self._join(group, link.index)
             self._leases[group.name] = lease.VipLease(
                 index=link.index,
                 vips=tuple(ip_interface(vip) for vip in group.vips),
                 seconds=timing.lease(advbase=group.advbase, advskew=group.advskew, dead_ratio=group.dead_ratio),
             )
 
-    def _open_sockets(self, interface: str) -> list[socket.socket]:
-        unicast = any(g.interface == interface and g.transport == "unicast" for g in self._plan.groups)
+    def _join(self, group: GroupPlan, index: int) -> None:
+        for path in group.paths:
+            membership = (group.interface, path.multicast_group)
+            if membership not in self._memberships:
+                self._memberships[membership] = sockets.join(index=index, group=ip_address(path.multicast_group))
+
+    def _open_sockets(self, interface: str) -> Opened:
+        groups = [group for group in self._plan.groups if group.interface == interface]
+        spoken = {ip_address(path.source).version for group in groups for path in group.paths}
+        unicast = {ip_address(path.source).version for g in groups if g.transport == "unicast" for path in g.paths}
         try:
-            opened = [sockets.open_packet_socket(interface)]
-            return [*opened, sockets.open_raw_socket(interface)] if unicast else opened
+            return Opened(
+                wires={version: sockets.open_packet_socket(interface, version) for version in sorted(spoken)},
+                raws={version: sockets.open_raw_socket(interface, version) for version in sorted(unicast)},
+            )
         except PermissionError as error:
             raise StartError(EXIT_PRIVILEGE, f"cannot open a packet socket on {interface}: {error.strerror}") from error
         except OSError as error:
@@ -234,8 +251,16 @@ class Supervisor:
     def _instruct(self, child: Child) -> None:
         for name, opened_sockets in self._sockets.items():
             link = self._links[name]
-            opened = OpenInterface(interface=name, index=link.index, mac=link.mac, up=link.up)
-            child.channel.send(opened, [sock.fileno() for sock in opened_sockets])
+            opened = OpenInterface(
+                interface=name,
+                index=link.index,
+                mac=link.mac,
+                up=link.up,
+                wires=tuple(opened_sockets.wires),
+                raws=tuple(opened_sockets.raws),
+            )
+            every = [*opened_sockets.wires.values(), *opened_sockets.raws.values()]
+            child.channel.send(opened, [sock.fileno() for sock in every])
         for group in self._plan.groups:
             resume = group.name in self._held and self._leases[group.name].held(self._kernel())
             if not resume and group.name in self._held:

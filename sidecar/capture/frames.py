@@ -1,7 +1,8 @@
 """Captured frames to the IP packets in them that carry CARP.
 
 What is read here may be cut or broken at any byte and is shown as far as it goes: a frame that cannot be told
-from CARP counts as CARP, cut short. What is wrong with it is named as the engine does (``protocol.packet``).
+from CARP counts as CARP, cut short. What is wrong with it is named as the engine does (``protocol.packet``): so CARP
+behind IPv6 extension headers, behind which no receiver of ours looks, is shown as ``not-carp``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 
-from sidecar.protocol.packet import PacketError, parse_ipv4
+from sidecar.protocol.packet import PacketError, parse_ipv4, parse_ipv6
 from sidecar.protocol.types import HOP_LIMIT, IPPROTO_CARP, DropReason, IPAddress
 
 _IPV4_PROTOCOL = 9
@@ -39,16 +40,6 @@ class Envelope:
     fault: DropReason | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Datagram6:
-    """An IPv6 packet that carries CARP: its addresses, hop limit and the bytes after its headers."""
-
-    source: IPv6Address
-    destination: IPv6Address
-    hop_limit: int
-    payload: bytes
-
-
 def envelope(link_type: int, frame: bytes) -> Envelope | None:
     """Return the IP packet in ``frame`` if it carries CARP or is cut too short to tell, else None.
 
@@ -59,31 +50,6 @@ def envelope(link_type: int, frame: bytes) -> Envelope | None:
         return _ipv4(packet) if version == 4 else _ipv6(packet)
     except PacketError as error:
         return None if error.reason is DropReason.NOT_CARP else Envelope(fault=error.reason)
-
-
-def parse_ipv6(packet: bytes) -> Datagram6:
-    """Read the IPv6 envelope of a CARP packet (RFC 8200). Bytes past the payload length are cut off.
-
-    Raises PacketError (TRUNCATED, BAD_IP_HEADER, FRAGMENT, NOT_CARP). The hop limit is not judged here.
-    """
-    if len(packet) < _IPV6_HEADER:
-        raise PacketError(DropReason.TRUNCATED, f"{len(packet)} of an IPv6 header's {_IPV6_HEADER} bytes")
-    if packet[0] >> 4 != 6:
-        raise PacketError(DropReason.BAD_IP_HEADER, f"IP version {packet[0] >> 4} where it should be 6")
-    end = _ipv6_end(packet)
-    start, fragment = _ipv6_upper_layer(packet)
-    if len(packet) < end:
-        raise PacketError(DropReason.TRUNCATED, f"{len(packet)} of {end} bytes arrived")
-    if start > end:
-        raise PacketError(DropReason.BAD_IP_HEADER, "IPv6 extension headers are longer than the payload")
-    if fragment:
-        raise PacketError(DropReason.FRAGMENT, "a fragment: CARP is never fragmented")
-    return Datagram6(
-        source=IPv6Address(packet[8:24]),
-        destination=IPv6Address(packet[24:40]),
-        hop_limit=packet[7],
-        payload=packet[start:end],
-    )
 
 
 def _ipv6_end(packet: bytes) -> int:
@@ -142,10 +108,10 @@ def _ipv6(packet: bytes) -> Envelope:
         return Envelope(source=source, destination=destination, fault=error.reason)
     fault = None
     try:
-        if parse_ipv6(packet).hop_limit != HOP_LIMIT:
+        if parse_ipv6(packet).ttl != HOP_LIMIT:
             fault = DropReason.BAD_TTL
     except PacketError as error:
-        fault = error.reason
+        fault = DropReason.FRAGMENT if fragment else error.reason
     payload = b"" if fragment >> 3 else packet[start : _ipv6_end(packet)]
     return Envelope(source=source, destination=destination, payload=payload, fault=fault)
 

@@ -1,7 +1,7 @@
-"""Packet sockets for CARP over IPv4: opened by the parent, used by the engine.
+"""Sockets for CARP over IPv4 and IPv6: opened by the parent, used by the engine.
 
 ``AF_PACKET`` rather than a raw IP socket (packet(7)): adverts are heard before netfilter and reverse-path filtering
-can lose them, and ARP leaves through the same descriptor.
+can lose them, and ARP leaves through the same descriptor. One socket per interface and address family.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
-from sidecar.protocol.types import IPPROTO_CARP
+from sidecar.protocol.types import IPPROTO_CARP, IPAddress
+
+Family: TypeAlias = Literal[4, 6]
+"""An IP version, as ``IPv4Address.version`` and ``IPv6Address.version`` have it."""
 
 ETH_P_IP = 0x0800
+ETH_P_IPV6 = 0x86DD
+ETHERTYPES: Mapping[Family, int] = MappingProxyType({4: ETH_P_IP, 6: ETH_P_IPV6})
 ETHERNET_HEADER = 14
 BROADCAST_MAC = b"\xff" * 6
 
@@ -27,55 +34,55 @@ _PACKET_IGNORE_OUTGOING = 23
 _PACKET_OTHERHOST = 3
 _LARGEST = 2048
 
-# Classic BPF over an Ethernet frame: accept if the byte at 14 + 9 (IPv4 protocol) is 112.
-_CARP_FILTER = (
-    (0x30, 0, 0, ETHERNET_HEADER + 9),  # ldb [23]
-    (0x15, 0, 1, IPPROTO_CARP),  # jeq #112, next, reject
-    (0x06, 0, 0, 0x40000),  # ret accept
-    (0x06, 0, 0, 0),  # ret reject
-)
+_PROTOCOL_AT: Mapping[Family, int] = MappingProxyType({4: ETHERNET_HEADER + 9, 6: ETHERNET_HEADER + 6})
+"""Where an Ethernet frame has IPv4's protocol and IPv6's next header."""
 
 _NOTHING_FILTER = ((0x06, 0, 0, 0),)  # ret reject
 
+_IPV6_HDRINCL = 36
 _INTERFACE_LOST = frozenset({errno.ENETDOWN, errno.ENODEV, errno.ENXIO})
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A received IPv4 packet without its Ethernet header; ``ours`` is False if it went to another host's MAC."""
+    """A received IP packet without its Ethernet header; ``ours`` is False if it went to another host's MAC."""
 
     packet: bytes
     ours: bool
 
 
-def open_packet_socket(interface: str) -> socket.socket:
-    """Open a packet socket on ``interface`` that receives IPv4 protocol 112 only, and lock its filter.
+def open_packet_socket(interface: str, family: Family) -> socket.socket:
+    """Open a packet socket on ``interface`` that receives protocol 112 of one family only, and lock its filter.
 
-    Needs CAP_NET_RAW. Raises PermissionError, OSError (ENODEV and the like).
+    Over IPv6, what hides behind extension headers does not pass. Needs CAP_NET_RAW. Raises PermissionError, OSError
+    (ENODEV and the like).
     """
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: hears nothing before the filter stands
     try:
-        _attach(sock, _CARP_FILTER)
+        _attach(sock, _carp_filter(family))
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setblocking(False)
-        sock.bind((interface, ETH_P_IP))
+        sock.bind((interface, ETHERTYPES[family]))
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def open_raw_socket(interface: str) -> socket.socket:
-    """Open a raw IPv4 socket (raw(7), protocol 112) that sends CARP by way of the kernel's own routes and ARP.
+def open_raw_socket(interface: str, family: Family) -> socket.socket:
+    """Open a raw socket (raw(7), protocol 112) that sends CARP by way of the kernel's own routes and neighbours.
 
     It receives nothing, but that it is there keeps the kernel from answering unicast adverts with "protocol
-    unreachable". Needs CAP_NET_RAW. Raises OSError.
+    unreachable", or with "unrecognized next header". Needs CAP_NET_RAW. Raises OSError.
     """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_CARP)
+    sock = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW, IPPROTO_CARP)
     try:
         _attach(sock, _NOTHING_FILTER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        if family == 4:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
         sock.setblocking(False)
     except OSError:
         sock.close()
@@ -83,26 +90,33 @@ def open_raw_socket(interface: str) -> socket.socket:
     return sock
 
 
-def join(*, index: int, group: IPv4Address) -> socket.socket:
+def join(*, index: int, group: IPAddress) -> socket.socket:
     """Join a multicast group on the interface with this index for as long as the returned socket is open.
 
-    The kernel then programs the NIC's filter and sends the IGMP report that snooping switches wait for (ip(7),
-    IP_ADD_MEMBERSHIP).
+    The kernel then programs the NIC's filter and sends the IGMP or MLD report that snooping switches wait for (ip(7),
+    IP_ADD_MEMBERSHIP; ipv6(7), IPV6_ADD_MEMBERSHIP). Raises OSError.
     """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    over_ipv4 = isinstance(group, IPv4Address)
+    sock = socket.socket(socket.AF_INET if over_ipv4 else socket.AF_INET6, socket.SOCK_DGRAM)
     try:
-        request = struct.pack("4s4si", group.packed, bytes(4), index)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        if over_ipv4:
+            request = struct.pack("4s4si", group.packed, bytes(4), index)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        else:
+            request = struct.pack("16si", group.packed, index)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def multicast_mac(group: IPv4Address) -> bytes:
-    """Return the Ethernet address of an IPv4 multicast group (RFC 1112, section 6.4)."""
-    low = int(group) & 0x7FFFFF
-    return bytes((0x01, 0x00, 0x5E)) + low.to_bytes(3, "big")
+def multicast_mac(group: IPAddress) -> bytes:
+    """Return the Ethernet address of a multicast group (RFC 1112, section 6.4; RFC 2464, section 7)."""
+    if isinstance(group, IPv4Address):
+        low = int(group) & 0x7FFFFF
+        return bytes((0x01, 0x00, 0x5E)) + low.to_bytes(3, "big")
+    return bytes((0x33, 0x33)) + group.packed[12:]
 
 
 def receive(sock: socket.socket) -> Frame | None:
@@ -118,14 +132,27 @@ def receive(sock: socket.socket) -> Frame | None:
     return Frame(data[ETHERNET_HEADER:], address[2] != _PACKET_OTHERHOST)
 
 
-def send_to(sock: socket.socket, packet: bytes, address: IPv4Address) -> str | None:
-    """Send one IPv4 packet by a raw socket; return None, or what went wrong in a few words."""
+def send_to(sock: socket.socket, packet: bytes, address: IPAddress) -> str | None:
+    """Send one IP packet by a raw socket of its family; return None, or what went wrong in a few words.
+
+    A link-local address is one of the socket's own interface.
+    """
     return _try(lambda: sock.sendto(packet, (str(address), 0)))
 
 
 def send(sock: socket.socket, frame: bytes) -> str | None:
     """Send one Ethernet frame; return None, or what went wrong (a full queue, a lost interface) in a few words."""
     return _try(lambda: sock.send(frame))
+
+
+def _carp_filter(family: Family) -> Sequence[tuple[int, int, int, int]]:
+    """Return classic BPF over an Ethernet frame: accept if the protocol is 112."""
+    return (
+        (0x30, 0, 0, _PROTOCOL_AT[family]),  # ldb [protocol]
+        (0x15, 0, 1, IPPROTO_CARP),  # jeq #112, next, reject
+        (0x06, 0, 0, 0x40000),  # ret accept
+        (0x06, 0, 0, 0),  # ret reject
+    )
 
 
 def _attach(sock: socket.socket, instructions: Sequence[tuple[int, int, int, int]]) -> None:

@@ -1,4 +1,4 @@
-"""CARP packets to and from bytes, with the IPv4 envelope they travel in.
+"""CARP packets to and from bytes, with the IPv4 or IPv6 envelope they travel in.
 
 Layout: OpenBSD ``struct carp_header`` (netinet/ip_carp.h). What receivers check, and in which order, follows
 ``carp_proto_input_if`` (OpenBSD ip_carp.c): nobody checks type, authlen or the byte that OpenBSD uses for demotion.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from sidecar.protocol.types import HOP_LIMIT, IPPROTO_CARP, DropReason
+from sidecar.protocol.types import HOP_LIMIT, IPPROTO_CARP, DropReason, IPAddress
 
 HEADER_LENGTH = 36
 VERSION = 2
@@ -23,6 +23,9 @@ _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _IPV4_MINIMUM = 20
 _TOS_LOWDELAY = 0x10
 _DONT_FRAGMENT = 0x4000
+_IPV6 = struct.Struct("!IHBB16s16s")
+_IPV6_VERSION_WORD = 6 << 28
+"""Version 6, traffic class 0 and flow label 0, as OpenBSD sends."""
 
 
 class PacketError(Exception):
@@ -51,10 +54,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datagram:
-    """An IPv4 packet that carries CARP: its addresses, TTL and the bytes after the IP header."""
+    """An IP packet that carries CARP: addresses of one family, TTL or hop limit, the bytes after the IP header."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPAddress
+    destination: IPAddress
     ttl: int
     payload: bytes
 
@@ -128,6 +131,22 @@ def pack(header: Header) -> bytes:
     return with_checksum(internet_checksum(with_checksum(0)))
 
 
+def parse(packet: bytes) -> Datagram:
+    """Read the IPv4 or IPv6 envelope of a CARP packet: as ``parse_ipv4`` or ``parse_ipv6``, by its version.
+
+    Raises PacketError (TRUNCATED, BAD_IP_HEADER, FRAGMENT, NOT_CARP).
+    """
+    if not packet:
+        raise PacketError(DropReason.TRUNCATED, "0 bytes where an IP header is due")
+    match packet[0] >> 4:
+        case 4:
+            return parse_ipv4(packet)
+        case 6:
+            return parse_ipv6(packet)
+        case version:
+            raise PacketError(DropReason.BAD_IP_HEADER, f"IP version {version}")
+
+
 def parse_ipv4(packet: bytes) -> Datagram:
     """Read the IPv4 envelope of a CARP packet. Bytes past the IP total length (Ethernet padding) are cut off.
 
@@ -173,3 +192,37 @@ def build_ipv4(*, source: IPv4Address, destination: IPv4Address, identification:
         )
 
     return with_checksum(internet_checksum(with_checksum(0))) + payload
+
+
+def parse_ipv6(packet: bytes) -> Datagram:
+    """Read the IPv6 envelope of a CARP packet (RFC 8200). Bytes past the payload length (Ethernet padding) are cut off.
+
+    CARP follows the fixed header at once, as every implementation sends it: extension headers, a fragment's among them,
+    are not walked. Raises PacketError (TRUNCATED, BAD_IP_HEADER, NOT_CARP). The hop limit and the destination are not
+    judged here.
+    """
+    if len(packet) < _IPV6.size:
+        raise PacketError(DropReason.TRUNCATED, f"{len(packet)} bytes where an IPv6 header takes {_IPV6.size}")
+    version_word, length, next_header, hop_limit, source, destination = _IPV6.unpack_from(packet)
+    if version_word >> 28 != 6:
+        raise PacketError(DropReason.BAD_IP_HEADER, f"IP version {version_word >> 28} where it should be 6")
+    if next_header != IPPROTO_CARP:
+        raise PacketError(DropReason.NOT_CARP, f"IPv6 next header {next_header}")
+    end = _IPV6.size + length
+    if len(packet) < end:
+        raise PacketError(DropReason.TRUNCATED, f"{len(packet)} of {end} bytes arrived")
+    return Datagram(
+        source=IPv6Address(source),
+        destination=IPv6Address(destination),
+        ttl=hop_limit,
+        payload=packet[_IPV6.size : end],
+    )
+
+
+def build_ipv6(*, source: IPv6Address, destination: IPv6Address, payload: bytes) -> bytes:
+    """Wrap ``payload`` (a packed CARP header) in an IPv6 header as OpenBSD does: traffic class 0, hop limit 255.
+
+    CARP's checksum has no pseudo-header over IPv6 either, so the same payload goes out over both families.
+    """
+    header = _IPV6.pack(_IPV6_VERSION_WORD, len(payload), IPPROTO_CARP, HOP_LIMIT, source.packed, destination.packed)
+    return header + payload

@@ -42,3 +42,13 @@ def cable(*, near: str = "near", far: str = "far") -> None:
     ip(f"link add {near} address 02:00:00:00:00:01 type veth peer name {far} address 02:00:00:00:00:02")
     for name in (near, far):
         ip(f"link set {name} addrgenmode none arp off up")
+    for name in (near, far):
+        _wait_for_carrier(name)
+
+
+def _wait_for_carrier(name: str) -> None:
+    """The kernel turns a cable's queues on a little after both ends are up; until then it drops frames in silence."""
+    for _ in range(1000):
+        if "state UP" in ip(f"link show {name}"):
+            return
+    raise TimeoutError(f"{name} does not come up")

@@ -263,7 +263,7 @@ def cabled(real_kernel: None) -> Iterator[tuple[DrivenEngine, socket.socket]]:  
         cable()
         far = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         far.bind(("far", 0))
-        return sockets.open_packet_socket("near"), far
+        return sockets.open_packet_socket("near", 4), far
 
     near, far = in_new_network(build)
     near.setsockopt(socket.SOL_SOCKET, 33, 8 * 1024 * 1024)  # SO_RCVBUFFORCE: a flood must fit
@@ -325,7 +325,7 @@ def test_a_flood_keeps_neither_the_deadlines_nor_the_parent_waiting(
 def test_an_interface_that_goes_down_neither_ends_the_loop_nor_keeps_it_awake() -> None:
     def scene() -> str:
         cable()
-        with sockets.open_packet_socket("near") as near, DrivenEngine() as engine:
+        with sockets.open_packet_socket("near", 4) as near, DrivenEngine() as engine:
             engine.open(near, interface="near")
             engine.start(group_plan(interface="near"))
             ip("link set near down")

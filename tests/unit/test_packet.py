@@ -1,6 +1,7 @@
 import struct
+from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given
@@ -12,15 +13,18 @@ from sidecar.protocol.packet import (
     Header,
     PacketError,
     build_ipv4,
+    build_ipv6,
     check,
     checksum_ok,
     internet_checksum,
     pack,
+    parse,
     parse_ipv4,
+    parse_ipv6,
     unpack,
 )
 from sidecar.protocol.types import CARP_GROUP, DropReason
-from tests.fakes.captures import advert, ipv4
+from tests.fakes.captures import GROUP6, SOURCE6, advert, ipv4, ipv6
 
 WIRE = bytes.fromhex("210100070001dfce0123456789abcdefdd14fd71e57a54757f6eabab699172fb3aa50a3f")
 """OpenBSD's, from data/vectors.json."""
@@ -45,10 +49,14 @@ headers = st.builds(
 )
 
 
-def reason(packet: bytes) -> DropReason:
+def reason(packet: bytes, read: Callable[[bytes], Datagram] = parse_ipv4) -> DropReason:
     with pytest.raises(PacketError) as caught:
-        parse_ipv4(packet)
+        read(packet)
     return caught.value.reason
+
+
+def edit(packet: bytes, at: int, value: int) -> bytes:
+    return packet[:at] + bytes((value,)) + packet[at + 1 :]
 
 
 def ip_header(packet: bytes, at: int, value: int) -> bytes:
@@ -227,6 +235,82 @@ def test_build_and_parse_ipv4_are_inverse(source: int, destination: int, identif
     addresses = {"source": IPv4Address(source), "destination": IPv4Address(destination)}
     packet = build_ipv4(**addresses, identification=identification, payload=payload)
     assert parse_ipv4(packet) == Datagram(**addresses, ttl=255, payload=payload)
+
+
+# IPv6 ----------------------------------------------------------------------------------------------------------------
+
+
+def test_parse_ipv6() -> None:
+    assert parse_ipv6(ipv6(advert())) == Datagram(source=SOURCE6, destination=GROUP6, ttl=255, payload=advert())
+
+
+def test_parse_ipv6_leaves_the_hop_limit_to_its_caller() -> None:
+    assert parse_ipv6(ipv6(advert(), hop_limit=9)).ttl == 9
+
+
+def test_parse_ipv6_cuts_ethernet_padding_off() -> None:
+    assert parse_ipv6(ipv6(advert()) + b"padding").payload == advert()
+
+
+def test_parse_ipv6_takes_an_empty_payload_and_a_long_one() -> None:
+    assert parse_ipv6(ipv6(b"")).payload == b""
+    assert parse_ipv6(ipv6(bytes(600))).payload == bytes(600)
+
+
+def test_parse_ipv6_judges_neither_traffic_class_nor_flow_label() -> None:
+    assert parse_ipv6(b"\x6f\xff\xff\xff" + ipv6(advert())[4:]).payload == advert()  # FreeBSD: traffic class 0xe0
+
+
+@pytest.mark.parametrize("length", range(76))
+def test_a_cut_ipv6_packet_is_truncated(length: int) -> None:
+    assert reason(ipv6(advert())[:length], parse_ipv6) is DropReason.TRUNCATED
+
+
+@pytest.mark.parametrize("first", [0x45, 0x50, 0x70, 0x00])
+def test_another_version_is_no_ipv6(first: int) -> None:
+    assert reason(edit(ipv6(advert()), 0, first), parse_ipv6) is DropReason.BAD_IP_HEADER
+
+
+@pytest.mark.parametrize("next_header", [0, 43, 44, 51, 58, 60, 111, 113])
+def test_carp_follows_the_fixed_header_at_once(next_header: int) -> None:
+    chain = bytes((112, 0)) + bytes(6) + advert()  # as extension headers go
+    assert reason(ipv6(chain, next_header=next_header), parse_ipv6) is DropReason.NOT_CARP
+
+
+def test_build_ipv6_makes_what_openbsd_sends() -> None:
+    """Traffic class 0, flow label 0, hop limit 255, and the payload untouched: no pseudo-header in CARP's checksum."""
+    built = build_ipv6(source=SOURCE6, destination=GROUP6, payload=WIRE)
+    assert built.hex() == f"60000000 0024 70 ff fe80{'00' * 13}01 ff02{'00' * 13}12".replace(" ", "") + WIRE.hex()
+    check(unpack(parse_ipv6(built).payload), parse_ipv6(built).payload)
+
+
+@given(st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1), st.binary(max_size=99))
+def test_build_and_parse_ipv6_are_inverse(source: int, destination: int, payload: bytes) -> None:
+    addresses = {"source": IPv6Address(source), "destination": IPv6Address(destination)}
+    packet = build_ipv6(**addresses, payload=payload)
+    assert parse_ipv6(packet) == Datagram(**addresses, ttl=255, payload=payload)
+
+
+# Either ---------------------------------------------------------------------------------------------------------------
+
+
+def test_parse_goes_by_the_version() -> None:
+    for packet, of_its_family in ((ipv4(advert()), parse_ipv4), (ipv6(advert()), parse_ipv6)):
+        assert parse(packet) == of_its_family(packet)
+
+
+def test_parse_refuses_what_is_no_ip() -> None:
+    assert reason(b"", parse) is DropReason.TRUNCATED
+    assert reason(edit(ipv4(advert()), 0, 0x55), parse) is DropReason.BAD_IP_HEADER
+
+
+@given(st.binary(max_size=99) | st.binary(max_size=99).map(lambda tail: ipv6(tail)[: len(tail)]))
+def test_parse_raises_nothing_but_its_own(packet: bytes) -> None:
+    try:
+        datagram = parse(packet)
+    except PacketError:
+        return
+    assert datagram.source.version == datagram.destination.version == packet[0] >> 4
 
 
 def test_an_error_carries_its_reason_and_says_what_was_found() -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import select
 import socket
+import threading
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
 from sidecar.net import sockets
-from sidecar.net.sockets import Frame
-from tests.fakes.captures import advert, ethernet, ipv4
+from sidecar.net.sockets import ETHERTYPES, Family, Frame
+from sidecar.protocol.packet import build_ipv4, build_ipv6
+from sidecar.protocol.types import IPAddress
+from tests.fakes.captures import advert, ethernet, ipv4, ipv6
 from tests.fakes.namespace import cable, in_new_network, ip
 
 NEAR_MAC = bytes.fromhex("020000000001")
 ADVERT = ipv4(advert())
+PACKETS: dict[Family, bytes] = {4: ADVERT, 6: ipv6(advert())}
+FAMILIES: tuple[Family, ...] = (4, 6)
+GROUPS: dict[Family, IPAddress] = {4: IPv4Address("224.0.0.18"), 6: IPv6Address("ff02::12")}
+
+each_family = pytest.mark.parametrize("family", FAMILIES)
 SO_DETACH_FILTER = 27
 
 
@@ -27,26 +37,42 @@ SO_DETACH_FILTER = 27
         ("224.128.0.18", "01:00:5e:00:00:12"),  # 23 of the 28 bits fit
         ("239.255.255.255", "01:00:5e:7f:ff:ff"),
         ("225.1.2.3", "01:00:5e:01:02:03"),
+        ("ff02::12", "33:33:00:00:00:12"),
+        ("ff05::1:fedc:ba98", "33:33:fe:dc:ba:98"),
     ],
 )
-def test_the_mac_of_a_multicast_group_has_its_low_23_bits(group: str, mac: str) -> None:
-    assert sockets.multicast_mac(IPv4Address(group)).hex(":") == mac
+def test_the_mac_of_a_multicast_group_has_its_low_23_or_32_bits(group: str, mac: str) -> None:
+    assert sockets.multicast_mac(ip_address(group)).hex(":") == mac
 
 
 # On a real kernel ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def wire(real_kernel: None) -> Iterator[tuple[socket.socket, socket.socket]]:  # noqa: ARG001 - it skips
+Wire = tuple[socket.socket, socket.socket]
+
+
+def open_wire(family: Family) -> Wire:
     """The packet socket under test on one end of a cable, and a plain one on the other."""
 
-    def build() -> tuple[socket.socket, socket.socket]:
+    def build() -> Wire:
         cable()
         far = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         far.bind(("far", 0x0003))
-        return sockets.open_packet_socket("near"), far
+        return sockets.open_packet_socket("near", family), far
 
-    near, far = in_new_network(build)
+    return in_new_network(build)
+
+
+@pytest.fixture
+def wire(real_kernel: None) -> Iterator[Wire]:  # noqa: ARG001 - it skips
+    near, far = open_wire(4)
+    with near, far:
+        yield near, far
+
+
+@pytest.fixture
+def wire6(real_kernel: None) -> Iterator[Wire]:  # noqa: ARG001 - it skips
+    near, far = open_wire(6)
     with near, far:
         yield near, far
 
@@ -58,7 +84,7 @@ def next_frame(sock: socket.socket) -> Frame | None:
 
 
 @pytest.mark.netns
-def test_only_carp_over_ipv4_passes_the_filter(wire: tuple[socket.socket, socket.socket]) -> None:
+def test_only_carp_over_ipv4_passes_the_filter(wire: Wire) -> None:
     near, far = wire
     others = [
         ethernet(ipv4(advert(), protocol=17)),
@@ -77,20 +103,38 @@ def test_only_carp_over_ipv4_passes_the_filter(wire: tuple[socket.socket, socket
 
 
 @pytest.mark.netns
+def test_only_carp_over_ipv6_passes_the_filter(wire6: Wire) -> None:
+    near, far = wire6
+    advert6 = ipv6(advert())
+    others = [
+        ethernet(ipv6(advert(), next_header=58), 0x86DD),
+        ethernet(ipv6(bytes((112, 0)) + bytes(6) + advert(), next_header=0), 0x86DD),
+        ethernet(ADVERT),
+        ethernet(advert6, 0x0800),
+        ethernet(advert6, 0x0806),
+        ethernet(b"\x60", 0x86DD),
+        ethernet(b"", 0x86DD),
+    ]
+    for frame in others:
+        far.send(frame)
+    far.send(ethernet(advert6, 0x86DD))
+    assert next_frame(near) == Frame(advert6, ours=True)
+    assert sockets.receive(near) is None
+
+
+@pytest.mark.netns
 @pytest.mark.parametrize(
     ("destination", "ours"),
     [("01005e000012", True), ("ffffffffffff", True), ("020000000001", True), ("020000000009", False)],
 )
-def test_it_is_told_whether_a_frame_was_meant_for_this_host(
-    wire: tuple[socket.socket, socket.socket], destination: str, ours: bool
-) -> None:
+def test_it_is_told_whether_a_frame_was_meant_for_this_host(wire: Wire, destination: str, ours: bool) -> None:
     near, far = wire
     far.send(bytes.fromhex(destination) + ethernet(ADVERT)[6:])
     assert next_frame(near) == Frame(ADVERT, ours=ours)
 
 
 @pytest.mark.netns
-def test_frames_leave_as_they_are_and_are_not_heard_by_ourselves(wire: tuple[socket.socket, socket.socket]) -> None:
+def test_frames_leave_as_they_are_and_are_not_heard_by_ourselves(wire: Wire) -> None:
     near, far = wire
     frame = ethernet(ADVERT)
     assert sockets.send(near, frame) is None
@@ -100,7 +144,7 @@ def test_frames_leave_as_they_are_and_are_not_heard_by_ourselves(wire: tuple[soc
 
 
 @pytest.mark.netns
-def test_the_filter_is_locked(wire: tuple[socket.socket, socket.socket]) -> None:
+def test_the_filter_is_locked(wire: Wire) -> None:
     with pytest.raises(PermissionError):
         wire[0].setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
@@ -110,7 +154,7 @@ def test_the_filter_is_locked(wire: tuple[socket.socket, socket.socket]) -> None
 def test_an_interface_that_goes_down_or_away_is_no_exception() -> None:
     def scene() -> list[object]:
         cable()
-        with sockets.open_packet_socket("near") as near:
+        with sockets.open_packet_socket("near", 4) as near:
             ip("link set near down")
             said: list[object] = [sockets.receive(near), sockets.receive(near), sockets.send(near, ethernet(ADVERT))]
             ip("link set near up")
@@ -133,34 +177,146 @@ def test_an_interface_that_goes_down_or_away_is_no_exception() -> None:
 @pytest.mark.usefixtures("real_kernel")
 def test_an_interface_that_is_not_there_is_an_error() -> None:
     with pytest.raises(OSError, match="No such device") as caught:
-        in_new_network(lambda: sockets.open_packet_socket("none"))
+        in_new_network(lambda: sockets.open_packet_socket("none", 4))
     assert caught.value.errno == errno.ENODEV
 
 
 @pytest.mark.netns
 @pytest.mark.usefixtures("real_kernel")
-def test_a_membership_lasts_as_long_as_its_socket() -> None:
+@each_family
+def test_a_membership_lasts_as_long_as_its_socket(family: Family) -> None:
     def groups() -> str:
         return ip("maddress show dev near")
 
     def scene() -> tuple[str, str, str]:
         cable()
         before = groups()
-        with sockets.join(index=socket.if_nametoindex("near"), group=IPv4Address("224.0.0.18")):
+        with sockets.join(index=socket.if_nametoindex("near"), group=GROUPS[family]):
             during = groups()
         return before, during, groups()
 
     before, during, after = in_new_network(scene)
-    assert "224.0.0.18" in during
-    assert "01:00:5e:00:00:12" in during
-    assert "224.0.0.18" not in before + after
+    assert str(GROUPS[family]) in during
+    assert sockets.multicast_mac(GROUPS[family]).hex(":") in during
+    assert str(GROUPS[family]) not in before + after
 
 
 @pytest.mark.netns
 @pytest.mark.usefixtures("real_kernel")
-def test_a_group_on_an_interface_that_is_not_there_cannot_be_joined() -> None:
+@each_family
+def test_a_group_on_an_interface_that_is_not_there_cannot_be_joined(family: Family) -> None:
     with pytest.raises(OSError, match="No such device"):
-        in_new_network(lambda: sockets.join(index=999, group=IPv4Address("224.0.0.18")))
+        in_new_network(lambda: sockets.join(index=999, group=GROUPS[family]))
+
+
+UNICAST = [(4, "10.77.0.1", "10.77.0.2"), (6, "fe80::1", "fe80::2"), (6, "2001:db8::1", "2001:db8::2")]
+
+
+def unicast_datagram(source: IPAddress, destination: IPAddress) -> bytes:
+    if isinstance(source, IPv4Address) and isinstance(destination, IPv4Address):
+        return build_ipv4(source=source, destination=destination, identification=7, payload=advert())
+    assert isinstance(source, IPv6Address)
+    assert isinstance(destination, IPv6Address)
+    return build_ipv6(source=source, destination=destination, payload=advert())
+
+
+def two_hosts(family: Family, near: str, far: str) -> Wire:
+    """Join two namespaces, the caller's and a new one; return both ends' raw sockets, near first."""
+    here = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
+    extra = "nodad" if family == 6 else ""
+
+    def build() -> socket.socket:
+        ip(f"link add far type veth peer name near netns {here}")
+        ip(f"address add {far}/24 dev far {extra}")
+        ip("link set far up")
+        return sockets.open_raw_socket("far", family)
+
+    far_end = in_new_network(build)
+    ip(f"address add {near}/24 dev near {extra}")
+    ip("link set near up")
+    return sockets.open_raw_socket("near", family), far_end
+
+
+def wait_for_the_far_kernel(family: Family, address: str) -> None:
+    """It refuses a UDP datagram once the cable is ready, and once it has answered all that came before."""
+    scope = socket.if_nametoindex("near") if family == 6 else 0
+    with socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(1)
+        sock.connect((address, 9) if family == 4 else (address, 9, 0, scope))
+        for _ in range(20):
+            with contextlib.suppress(TimeoutError):
+                try:
+                    sock.send(b"")
+                    sock.recv(1)
+                except ConnectionRefusedError:
+                    return
+    pytest.fail("the far kernel does not answer")
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+@pytest.mark.parametrize(("family", "source", "destination"), UNICAST)
+@pytest.mark.parametrize("listening", [True, False])
+def test_a_unicast_advert_arrives_as_it_was_built_and_its_receiver_says_nothing(
+    family: Family, source: str, destination: str, listening: bool
+) -> None:
+    """The kernel finds the neighbour's MAC; the raw socket at the far end keeps its kernel from an ICMP error."""
+    datagram = unicast_datagram(ip_address(source), ip_address(destination))
+
+    def scene() -> tuple[str | None, list[bytes]]:
+        near, far = two_hosts(family, source, destination)
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        with near, far, tap:
+            tap.bind(("near", 3))  # ETH_P_ALL: what leaves, too
+            tap.setblocking(False)
+            if not listening:
+                far.close()
+            wait_for_the_far_kernel(family, destination)
+            said = sockets.send_to(near, datagram, ip_address(destination))
+            wait_for_the_far_kernel(family, destination)
+            return said, list(iter(lambda: sockets.receive(tap), None))
+
+    said, frames = in_new_network(scene)
+    assert said is None
+    packets = [frame.packet for frame in frames]
+    assert packets.count(datagram) == 1
+    unwelcome = {4: (9, 20, b"\x03\x02"), 6: (6, 40, b"\x04\x01")}[family]  # protocol unreachable, unknown header
+    protocol_at, type_at, refusal = unwelcome
+    refusals = [p for p in packets if p[protocol_at] in {1, 58} and p[type_at : type_at + 2] == refusal]
+    assert len(refusals) == (0 if listening else 1)
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+@each_family
+def test_an_advert_that_finds_no_way_says_so(family: Family) -> None:
+    def scene() -> str | None:
+        cable()
+        ip("link set near down")
+        nowhere = {4: "10.9.9.9", 6: "2001:db8::9"}[family]
+        with sockets.open_raw_socket("near", family) as sock:
+            return sockets.send_to(sock, PACKETS[family], ip_address(nowhere))
+
+    assert in_new_network(scene) == {4: "Network is unreachable", 6: "Cannot assign requested address"}[family]
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+@each_family
+def test_a_multicast_advert_arrives_as_it_was_built(family: Family) -> None:
+    def scene() -> Frame | None:
+        cable()
+        index = socket.if_nametoindex("far")
+        with (
+            sockets.open_packet_socket("near", family) as near,
+            sockets.open_packet_socket("far", family) as far,
+            sockets.join(index=index, group=GROUPS[family]),
+        ):
+            head = sockets.multicast_mac(GROUPS[family]) + NEAR_MAC + ETHERTYPES[family].to_bytes(2, "big")
+            assert sockets.send(near, head + PACKETS[family]) is None
+            return next_frame(far)
+
+    assert in_new_network(scene) == Frame(PACKETS[family], ours=True)
 
 
 # Without one ---------------------------------------------------------------------------------------------------------
