@@ -165,6 +165,19 @@ class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     drops: dict[str, int]
 
 
+class LagStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How late the engine's loop served its deadlines, in seconds, as a Prometheus histogram.
+
+    ``buckets`` are (upper bound, wake-ups that were no later), cumulative; what is later than the last bound is only in
+    ``count``.
+    """
+
+    buckets: tuple[tuple[float, int], ...] = ()
+    count: int = 0
+    sum: float = 0.0
+    maximum: float = 0.0
+
+
 class StatusReply(Message, frozen=True, tag=True):
     """How everything stands, to the one who asked with ``token``."""
 
@@ -172,6 +185,7 @@ class StatusReply(Message, frozen=True, tag=True):
     node: str
     groups: tuple[GroupStatus, ...]
     interfaces: tuple[InterfaceStatus, ...]
+    lag: LagStatus = LagStatus()
 
 
 class Unavailable(Message, frozen=True, tag=True):

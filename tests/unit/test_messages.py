@@ -23,8 +23,10 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
     match typing.get_origin(kind) or kind:
         case types.UnionType:
             found = st.one_of(inner)
-        case builtins.tuple:
+        case builtins.tuple if Ellipsis in typing.get_args(kind):
             found = st.lists(inner[0], max_size=3).map(tuple)
+        case builtins.tuple:
+            found = st.tuples(*inner)
         case builtins.dict:
             found = st.dictionaries(*inner, max_size=3)
         case builtins.float:
