@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+from sidecar.engine.lag import Lag
 from sidecar.engine.perform import GroupRunner, Port
 from sidecar.engine.receive import find, read
+from sidecar.engine.timers import Timers
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Bound,
@@ -53,6 +55,10 @@ class Engine:
         self._groups: dict[str, GroupRunner] = {}
         self._by_vhid: dict[str, dict[int, GroupRunner]] = {}
         self._handlers: dict[int, Callable[[float], None]] = {}
+        self._timers = Timers()
+        self._lag = Lag()
+        self._unfinished: set[str] = set()
+        self._roles_changed = False
         self._stopping = False
         self._poll = select.epoll()
 
@@ -72,21 +78,36 @@ class Engine:
     def turn(self) -> None:
         """Wait for the next event or deadline and serve all that is due. Packets come before timers: a backup that
         was not run hears first what was said in the meantime."""
+        promised = self._timers.next()
         for fd, _ in self._poll.poll(self._timeout()):
             self._handlers[fd](self._clock())
         now = self._clock()
-        for runner in self._groups.values():
-            deadline = runner.group.deadline()
-            if deadline is not None and deadline <= now:
-                runner.handle(events.Tick(), now)
+        if promised is not None and promised <= now:
+            self._lag.note(now - promised)
+        for name in self._timers.due(now):
+            self._feed(self._groups[name], events.Tick(), now)
         self._mirror()
 
     def _timeout(self) -> float | None:
-        deadlines = [d for runner in self._groups.values() if (d := runner.group.deadline()) is not None]
-        return max(0.0, min(deadlines) - self._clock()) if deadlines else None
+        deadline = self._timers.next()
+        return None if deadline is None else max(0.0, deadline - self._clock())
 
     def _done(self) -> bool:
-        return self._stopping and all(runner.finished for runner in self._groups.values())
+        return self._stopping and not self._unfinished
+
+    def _feed(self, runner: GroupRunner, event: events.Event, now: float) -> None:
+        """Every event that is not an advert reaches its group by way of here."""
+        runner.handle(event, now)
+        self._settle(runner)
+
+    def _settle(self, runner: GroupRunner) -> None:
+        """Take over what an event changed: the deadline, the role, the end. The loop looks at no other group."""
+        self._timers.arm(runner.plan.name, runner.group.deadline())
+        if runner.role_changed:
+            runner.role_changed = False
+            self._roles_changed = True
+        if runner.finished:
+            self._unfinished.discard(runner.plan.name)
 
     def _watch(self, fd: int, handler: Callable[[float], None]) -> None:
         self._handlers[fd] = handler
@@ -106,9 +127,9 @@ class Engine:
                 case LinkChanged():
                     self._link(message, now)
                 case Bound(group=name, error=error):
-                    self._groups[name].handle(events.LeaseAnswered(error=error), now)
+                    self._feed(self._groups[name], events.LeaseAnswered(error=error), now)
                 case Released(group=name):
-                    self._groups[name].handle(events.LeaseReleased(), now)
+                    self._feed(self._groups[name], events.LeaseReleased(), now)
                 case StatusRequest(token=token):
                     self._answer(token)
                 case Stop():
@@ -128,7 +149,9 @@ class Engine:
         runner = GroupRunner(plan, self._ports[plan.interface], self._channel.send)
         self._groups[plan.name] = runner
         self._by_vhid[plan.interface][plan.vhid] = runner
+        self._unfinished.add(plan.name)
         runner.start(resume=message.resume, now=now)
+        self._settle(runner)
 
     def _link(self, message: LinkChanged, now: float) -> None:
         port = self._ports[message.interface]
@@ -137,12 +160,12 @@ class Engine:
             return
         port.up = message.up
         for runner in self._by_vhid[port.name].values():
-            runner.handle(events.LinkChanged(up=port.up), now)
+            self._feed(runner, events.LinkChanged(up=port.up), now)
 
     def _stop(self, now: float) -> None:
         self._stopping = True
         for runner in self._groups.values():
-            runner.handle(events.Stop(), now)
+            self._feed(runner, events.Stop(), now)
 
     # The wire ----------------------------------------------------------------------------------------------------
 
@@ -159,14 +182,14 @@ class Engine:
                 port.drops[error.reason] += 1
                 continue
             runner.receive(arrival, self._clock())
+            self._settle(runner)
 
     # What people see ---------------------------------------------------------------------------------------------
 
     def _mirror(self) -> None:
-        if not any(runner.role_changed for runner in self._groups.values()):
+        if not self._roles_changed:
             return
-        for runner in self._groups.values():
-            runner.role_changed = False
+        self._roles_changed = False
         self._channel.send(Snapshot(groups=tuple(runner.role() for runner in self._groups.values())))
 
     def _answer(self, token: int) -> None:
@@ -188,4 +211,5 @@ class Engine:
                 )
                 for port in self._ports.values()
             ),
+            lag=self._lag.status(),
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from sidecar.ipc.messages import GroupStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import GroupStatus, LagStatus, PeerStatus, StatusReply
 from sidecar.observe.moment import rfc3339
 
 
 def as_json_text(reply: StatusReply) -> str:
-    """Return one JSON object: ``node``, ``groups``, ``interfaces``; times are RFC 3339."""
+    """Return one JSON object: ``node``, ``groups``, ``interfaces``, ``lag`` in seconds; times are RFC 3339."""
     document = {
         "node": reply.node,
         "groups": [_group_object(group) for group in reply.groups],
         "interfaces": msgspec.to_builtins(reply.interfaces),
+        "lag": msgspec.to_builtins(reply.lag),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
@@ -36,7 +37,15 @@ def as_text(reply: StatusReply) -> str:
             lines.append(f"interface {interface.name}: no carrier")
         if interface.drops:
             lines.append(f"interface {interface.name}: packets for no group of ours: {_counts(interface.drops)}")
+    if reply.lag.count:
+        lines.append(_lag_line(reply.lag))
     return "\n".join(lines)
+
+
+def _lag_line(lag: LagStatus) -> str:
+    most = next((bound for bound, count in lag.buckets if count >= 0.99 * lag.count), None)
+    under = "" if most is None else f"99 % under {most * 1e3:g} ms, "
+    return f"loop lag: {under}at most {lag.maximum * 1e3:.1f} ms in {lag.count:,} wake-ups"
 
 
 def _group_lines(group: GroupStatus) -> list[str]:

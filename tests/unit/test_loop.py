@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Iterator, Sequence
@@ -350,6 +351,46 @@ def test_a_status_of_many_groups_and_strangers_does_not_end_the_engine(
     assert len(engine.status().groups) == 21
 
 
+def test_a_turn_that_comes_late_is_counted_with_how_late_it_was(engine: DrivenEngine) -> None:
+    engine.start(PLAN)
+    engine.pass_time(1.0)
+    assert engine.status().lag.count == 0  # woken by the parent, for no deadline
+    engine.pass_time(2.25)
+    engine.pass_time(1.0)
+    lag = engine.status().lag
+    assert (lag.count, lag.sum, lag.maximum) == (2, 0.25, 0.25)
+    assert [count for bound, count in lag.buckets if bound in (0.2, 0.5)] == [1, 2]
+
+
 def test_the_clock_goes_on_and_is_not_the_wall_clock() -> None:
     first, second = boot_time(), boot_time()
     assert 0 < first <= second < 1e9
+
+
+# An interface that does not send -------------------------------------------------------------------------------------
+
+
+def test_adverts_that_do_not_leave_demote_every_group_until_they_leave_again(
+    engine: DrivenEngine,
+    far: socket.socket,
+    wire: tuple[socket.socket, socket.socket],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    become_master(engine, far)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            wire[0].send(b"")
+    for _ in range(3):
+        engine.pass_time(1.0)
+        engine.tell(LEASED)
+    group = engine.group()
+    assert (group.role, group.demotion) == ("master", 240)
+    assert [(each.name, each.weight) for each in group.demotions] == [("send-errors:eth0", 240)]
+    assert "demoted: adverts do not leave eth0: Resource temporarily unavailable" in caplog.text
+    for _ in range(3):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                far.recv(4096)
+        engine.pass_time(1.0)
+        engine.tell(LEASED)
+    assert (engine.group().demotion, engine.group().demotions) == (0, ())

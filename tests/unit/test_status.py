@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import msgspec
+import pytest
 
-from sidecar.ipc.messages import GroupStatus, InterfaceStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
 from sidecar.observe.status import as_json_text, as_text
 
 MASTER = GroupStatus(
@@ -65,9 +66,36 @@ def test_an_interface_is_mentioned_only_where_something_is_to_be_said() -> None:
     assert as_text(reply()) == ""
 
 
+LAG = LagStatus(buckets=((0.0005, 9_000), (0.001, 10_130), (0.01, 10_230)), count=10_231, sum=2.5, maximum=0.0122)
+
+
+@pytest.mark.parametrize(
+    ("lag", "line"),
+    [
+        (LAG, "loop lag: 99 % under 1 ms, at most 12.2 ms in 10,231 wake-ups"),
+        (
+            LagStatus(buckets=((0.0005, 99),), count=100, sum=1.0, maximum=0.25),
+            "loop lag: 99 % under 0.5 ms, at most 250.0 ms in 100 wake-ups",
+        ),
+        (LagStatus(buckets=((1.0, 98),), count=100, maximum=7.5), "loop lag: at most 7500.0 ms in 100 wake-ups"),
+    ],
+)
+def test_how_late_the_loop_was_in_text(lag: LagStatus, line: str) -> None:
+    assert as_text(msgspec.structs.replace(reply(), lag=lag)) == line
+
+
+def test_how_late_the_loop_was_in_json() -> None:
+    assert json.loads(as_json_text(msgspec.structs.replace(reply(), lag=LAG)))["lag"] == {
+        "buckets": [[0.0005, 9_000], [0.001, 10_130], [0.01, 10_230]],
+        "count": 10_231,
+        "sum": 2.5,
+        "maximum": 0.0122,
+    }
+
+
 def test_the_json_has_every_field_and_readable_times() -> None:
     document = json.loads(as_json_text(reply(MASTER, BACKUP)))
-    assert document.keys() == {"node", "groups", "interfaces"}
+    assert document.keys() == {"node", "groups", "interfaces", "lag"}
     assert document["node"] == "node-1"
     assert document["interfaces"] == [{"name": "eth0", "up": True, "drops": {}}]
     assert [group["name"] for group in document["groups"]] == ["web", "db"]
