@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from sidecar.ipc.plan import GroupPlan
 from sidecar.protocol import timing
 
 MASK = "********"
+_FAMILIES = {"4": "ipv4", "6": "ipv6", "46": "both"}
 
 
 def effective_dict(loaded: Loaded) -> dict[str, Any]:
@@ -66,15 +68,23 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "preempt": group.preempt,
         "preempt_delay": f"{group.preempt_delay:g}s",
         "startup_delay": f"{group.startup_delay:g}s",
-        "source_address": group.source,
+        "address_family": _FAMILIES["".join(str(ip_address(path.source).version) for path in group.paths)],
+        **_sources(group),
         "transport": group.transport,
-        "peers": list(group.peers),
-        "multicast_group": group.multicast_group,
+        "peers": [peer for path in group.paths for peer in path.peers],
         "replay": group.replay,
         "clock_skew": int(group.clock_skew),
         "interval_seconds": timing.interval(**timers),
         "master_down_seconds": timing.master_down(**timers, dead_ratio=group.dead_ratio),
     }
+
+
+def _sources(group: GroupPlan) -> dict[str, str]:
+    shown: dict[str, str] = {}
+    for path in group.paths:
+        suffix = "6" if ip_address(path.source).version == 6 else ""
+        shown |= {f"source_address{suffix}": path.source, f"multicast_group{suffix}": path.multicast_group}
+    return shown
 
 
 def _dump(data: dict[str, Any]) -> str:

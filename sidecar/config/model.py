@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from sidecar.config import values
-from sidecar.config.values import IPInterface
+from sidecar.config.values import IPAddress, IPInterface
 
 ENV_PREFIX = "CARP_"
 DEFAULT_CONFIG_FILE = "/etc/carp-sidecar/config.yaml"
@@ -83,7 +83,7 @@ Vips = Annotated[
     BeforeValidator(_split),
     AfterValidator(_some_and_distinct),
 ]
-Peers = Annotated[tuple[Annotated[IPv4Address, BeforeValidator(values.peer)], ...], BeforeValidator(_split)]
+Peers = Annotated[tuple[Annotated[IPAddress, BeforeValidator(values.peer)], ...], BeforeValidator(_split)]
 Duration = Annotated[float, BeforeValidator(values.duration), Field(ge=0, le=86400)]
 ReplayMode = Annotated[Literal["compat", "strict"], Lower]
 
@@ -155,11 +155,25 @@ class GroupKeys(_Keys):
     startup_delay: Annotated[Duration, Remedy("use a time of at most a day, such as 30s or 5m")] = 0.0
     """Time after the start, or after the link's return, before this node becomes master for any reason."""
 
+    address_family: Annotated[
+        Literal["ipv4", "ipv6", "both"], Lower, Remedy("use ipv4, ipv6 or both, the same on every node")
+    ] = "ipv4"
+    """Which IP versions the adverts travel over; the VIPs may be of either whatever this is. With `both`, the silence
+    of either makes a master. ucarp and NetBSD send no adverts over IPv6."""
+
     source_address: Annotated[
         Annotated[IPv4Address, BeforeValidator(values.source_address)] | None,
         Remedy("use an IPv4 address of the group's interface, or leave it unset"),
     ] = None
-    """IPv4 address that adverts come from. Default: the interface's primary address."""
+    """IPv4 address that adverts come from. Default: the interface's address that is among the peers, or its primary
+    one."""
+
+    source_address6: Annotated[
+        Annotated[IPv6Address, BeforeValidator(values.source_address6)] | None,
+        Remedy("use an IPv6 address of the group's interface, or leave it unset"),
+    ] = None
+    """IPv6 address that adverts come from. Default: the interface's address that is among the peers, or its link-local
+    one."""
 
     multicast_group: Annotated[
         Annotated[IPv4Address, BeforeValidator(values.multicast_group)],
@@ -167,20 +181,26 @@ class GroupKeys(_Keys):
     ] = IPv4Address("224.0.0.18")
     """IPv4 multicast address that adverts go to."""
 
+    multicast_group6: Annotated[
+        Annotated[IPv6Address, BeforeValidator(values.multicast_group6)],
+        Remedy("use an IPv6 multicast address, the same on every node; ff02::12 is CARP's own"),
+    ] = IPv6Address("ff02::12")
+    """IPv6 multicast address that adverts go to."""
+
     transport: Annotated[
         Literal["multicast", "broadcast", "unicast"], Lower, Remedy("use multicast, broadcast or unicast")
     ] = "multicast"
-    """How adverts travel. `broadcast` sends them to all MACs, as `ucarp --nomcast` does; `unicast` to each of the
-    peers."""
+    """How adverts travel. `broadcast` sends them to all MACs, as `ucarp --nomcast` does (IPv4 only); `unicast` to each
+    of the peers."""
 
-    peers: Annotated[Peers, Remedy("use the IPv4 source addresses of the other nodes, with commas between them")] = ()
-    """With `unicast`: the source addresses of all nodes of the group. This node's own is skipped, so that the list can
-    be the same everywhere."""
+    peers: Annotated[Peers, Remedy("use the source addresses of the other nodes, with commas between them")] = ()
+    """With `unicast`: the source addresses of all nodes of the group, IPv4 and IPv6. This node's own are skipped, so
+    that the list can be the same everywhere."""
 
-    replay: Annotated[ReplayMode, Remedy("use compat or strict, the same on every node of the group")] = "compat"
+    replay: Annotated[ReplayMode, Remedy("use compat or strict, the same on every node of the group")] = "strict"
     """Replay protection. `strict` seals the sender, the timing and the time into CARP's counter and refuses altered,
     repeated and late adverts; all peers must be carp-sidecar. `compat` refuses our own echoes only and interoperates
-    with ucarp and the BSDs."""
+    with ucarp and the BSDs: a group with one of them needs it on every node."""
 
     clock_skew: Annotated[
         WholeNumber, Field(ge=1, le=86400), Remedy("use whole seconds from 1 to 86400, and NTP on every node")

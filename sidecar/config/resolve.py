@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from typing import Literal
 
 from sidecar.config.file import File
 from sidecar.config.layers import Labels, Layer, Problems, Setting, State, overlay, values_of
 from sidecar.config.model import DEFAULT_GROUP, GroupKeys, Interface, env_name, remedy
-from sidecar.config.values import PASSWORD_BYTES_ELSEWHERE, IPInterface, edge_of_subnet
-from sidecar.ipc.plan import GroupPlan
+from sidecar.config.values import PASSWORD_BYTES_ELSEWHERE, IPAddress, IPInterface, edge_of_subnet
+from sidecar.ipc.plan import GroupPlan, PathPlan
 from sidecar.protocol import timing
 from sidecar.protocol.auth import key_from_password
 
 _INTERFACES_LISTED = 12
+_VERSIONS: Mapping[str, tuple[Literal[4, 6], ...]] = {"ipv4": (4,), "ipv6": (6,), "both": (4, 6)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +42,24 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A group on this node. None stands for what could not be found, which was reported."""
+    """A group on this node. What could not be found is None, or missing among the ``sources``, and was reported.
+
+    ``sources`` are by IP version.
+    """
 
     group: Group
     interface: Interface | None
-    source: IPv4Address | None
+    sources: Mapping[int, IPAddress]
+
+    @property
+    def versions(self) -> tuple[Literal[4, 6], ...]:
+        """The IP versions that the group speaks, the main one first."""
+        return _VERSIONS[self.group.keys.address_family]
+
+    def peers(self, version: int) -> tuple[IPAddress, ...]:
+        """Return the other nodes' addresses of one IP version."""
+        own = self.sources.get(version)
+        return tuple(peer for peer in self.group.keys.peers if peer.version == version and peer != own)
 
 
 def groups(file: File, environment: Layer, problems: Problems) -> tuple[Group, ...]:
@@ -101,22 +115,38 @@ def place(group: Group, interfaces: Sequence[Interface], problems: Problems) -> 
     """Find the group's interface and source address on a node with ``interfaces``. Mistakes go to ``problems``."""
     require(group, ("vhid", "vips"), problems)
     interface = _interface(group, interfaces, problems)
-    source = _source(group, interface, problems)
-    _check_transport(group, source, problems)
+    sources: dict[int, IPAddress] = {}
+    for version in _VERSIONS[group.keys.address_family]:
+        source = _source(group, interface, version, problems)
+        if source is not None:
+            sources[version] = source
+    placed = Placed(group, interface, sources)
+    _check_transport(placed, problems)
     for vip in group.keys.vips or ():
-        _refuse_own(Placed(group, interface, source), vip, interfaces, problems)
-    return Placed(group, interface, source)
+        _refuse_own(placed, vip, interfaces, problems)
+    return placed
 
 
-def _check_transport(group: Group, source: IPv4Address | None, problems: Problems) -> None:
-    keys = group.keys
-    if State.WRONG in (group.state("transport"), group.state("peers")):
+def _check_transport(placed: Placed, problems: Problems) -> None:
+    group, keys = placed.group, placed.group.keys
+    if State.WRONG in (group.state("transport"), group.state("peers"), group.state("address_family")):
         return
+    family = f"{group.label('address_family')}={keys.address_family}"
     if keys.transport != "unicast" and keys.peers:
         fault = f"is set, but with {group.label('transport')}={keys.transport} nobody is addressed one by one"
         problems.add(group.label("peers"), fault, f"unset it, or set {group.label('transport')}=unicast")
-    elif keys.transport == "unicast" and not [peer for peer in keys.peers if peer != source]:
-        problems.add(group.label("peers"), "names no other node, which unicast needs", remedy("peers"))
+    if keys.transport == "broadcast" and 6 in placed.versions:
+        fault = f"broadcast, which IPv6 does not have, with {family}"
+        problems.add(group.label("transport"), fault, f"use multicast, or {group.label('address_family')}=ipv4")
+    if keys.transport == "unicast":
+        stray = [peer for peer in keys.peers if peer.version not in placed.versions]
+        if stray:
+            fault = f"{stray[0]} is an IPv{stray[0].version} address, with {family} no advert goes there"
+            problems.add(group.label("peers"), fault, f"take it out, or change {group.label('address_family')}")
+        for version in placed.versions:
+            if not placed.peers(version):
+                fault = f"names no other node by IPv{version} address, which unicast with {family} needs"
+                problems.add(group.label("peers"), fault, remedy("peers"))
 
 
 def refuse_clashes(placed: Iterable[Placed], problems: Problems) -> None:
@@ -140,15 +170,25 @@ def refuse_clashes(placed: Iterable[Placed], problems: Problems) -> None:
 
 def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
     """Return what the processes need, or None where something is missing, which was reported."""
-    keys, interface, source = placed.group.keys, placed.interface, placed.source
-    if keys.vhid is None or not keys.vips or not passwords or interface is None or source is None:
+    keys, interface = placed.group.keys, placed.interface
+    if keys.vhid is None or not keys.vips or not passwords or interface is None:
         return None
+    if any(version not in placed.sources for version in placed.versions):
+        return None
+    groups_by_version = {4: keys.multicast_group, 6: keys.multicast_group6}
     return GroupPlan(
         name=placed.group.name,
         interface=interface.name,
         vhid=keys.vhid,
         vips=tuple(str(vip) for vip in keys.vips),
-        source=str(source),
+        paths=tuple(
+            PathPlan(
+                source=str(placed.sources[version]),
+                multicast_group=str(groups_by_version[version]),
+                peers=tuple(str(peer) for peer in placed.peers(version)),
+            )
+            for version in placed.versions
+        ),
         key=key_from_password(passwords[0]),
         accepted_keys=tuple(key_from_password(password) for password in passwords[1:]),
         advbase=keys.advbase,
@@ -157,9 +197,7 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
         preempt=keys.preempt,
         preempt_delay=keys.preempt_delay,
         startup_delay=keys.startup_delay,
-        multicast_group=str(keys.multicast_group),
         transport=keys.transport,
-        peers=tuple(str(peer) for peer in keys.peers if peer != source),
         replay=keys.replay,
         clock_skew=float(keys.clock_skew),
     )
@@ -200,24 +238,25 @@ def _listed(interfaces: Sequence[Interface]) -> str:
     return ", ".join(names) + (f" and {more} more" if more else "") or "none, this node has no network interface"
 
 
-def _source(group: Group, interface: Interface | None, problems: Problems) -> IPv4Address | None:
-    if group.keys.source_address is not None:
-        return group.keys.source_address
-    if interface is None or group.state("source_address") is State.WRONG:
+def _source(group: Group, interface: Interface | None, version: Literal[4, 6], problems: Problems) -> IPAddress | None:
+    keys = group.keys
+    field = {4: "source_address", 6: "source_address6"}[version]
+    given = {4: keys.source_address, 6: keys.source_address6}[version]
+    if given is not None:
+        return given
+    if interface is None or group.state(field) is State.WRONG:
         return None
-    primary = _ipv4(interface)
-    if primary:
-        return primary[0].ip
+    own = [address.ip for address in interface.addresses if address.version == version]
+    if version == 6:
+        own.sort(key=lambda address: not address.is_link_local)  # as OpenBSD has it
+    if own:
+        return next((address for address in own if address in keys.peers), own[0])
     problems.add(
-        group.label("source_address"),
-        f"not set, and {interface.name} has no IPv4 address to send adverts from",
+        group.label(field),
+        f"not set, and {interface.name} has no IPv{version} address to send adverts from",
         f"give {interface.name} an address, or set this one",
     )
     return None
-
-
-def _ipv4(interface: Interface) -> list[IPv4Interface]:
-    return [address for address in interface.addresses if isinstance(address, IPv4Interface)]
 
 
 def _refuse_own(placed: Placed, vip: IPInterface, interfaces: Sequence[Interface], problems: Problems) -> None:
@@ -225,10 +264,9 @@ def _refuse_own(placed: Placed, vip: IPInterface, interfaces: Sequence[Interface
     owner = next((each for each in interfaces if any(vip.ip == own.ip for own in each.addresses)), None)
     if owner is not None:
         problems.add(label, f"{vip.ip} is this node's own address (on {owner.name})", "use an address that no node has")
-    elif vip.ip == placed.source:
-        problems.add(
-            placed.group.label("source_address"), f"{vip.ip} is a VIP", "use an address that stays on this node"
-        )
+    elif vip.ip in placed.sources.values():
+        label = placed.group.label("source_address" if vip.version == 4 else "source_address6")
+        problems.add(label, f"{vip.ip} is a VIP", "use an address that stays on this node")
     for subnet in nic.addresses if nic else ():
         if (edge := edge_of_subnet(vip, subnet)) and nic:
             problems.add(label, f"{vip.ip} is {edge} (on {nic.name})", "use the address of one host")
@@ -255,9 +293,8 @@ def cautions(placed: Placed, passwords: Sequence[bytes]) -> tuple[str, ...]:
             f"{label}: the VIP's kernel lease is {lease} s here, longer "
             "than peers wait for a dead master; after a SIGKILL of the whole sidecar two nodes may answer until it ends"
         )
-    if placed.interface and all(own.ip != placed.source for own in placed.interface.addresses):
-        lines.append(
-            f"{group.label('source_address')}: {placed.source} is not an address of {placed.interface.name}; "
-            "peers may drop the adverts"
-        )
+    for version, source in placed.sources.items():
+        if placed.interface and all(own.ip != source for own in placed.interface.addresses):
+            label = group.label("source_address" if version == 4 else "source_address6")
+            lines.append(f"{label}: {source} is not an address of {placed.interface.name}; peers may drop the adverts")
     return tuple(lines)

@@ -6,8 +6,10 @@ A fault never quotes a password, and quotes anything else only as ``show`` has i
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from typing import TypeVar
 
+IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 
 PASSWORD_BYTES = 20
@@ -23,6 +25,9 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _SOCKET_DIRECTORY_BYTES = 90  # sun_path holds 107, and the socket's own name comes after it
+
+
+A = TypeVar("A", IPv4Address, IPv6Address)
 
 
 class FaultError(ValueError):
@@ -93,13 +98,36 @@ def edge_of_subnet(address: IPInterface, subnet: IPInterface) -> str | None:
 
 def source_address(text: str) -> IPv4Address:
     """Read the IPv4 unicast address that adverts come from."""
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        raise FaultError(f"{show(text)} is not an IPv4 address") from None
+    return _source(_ipv4(text), text)
+
+
+def source_address6(text: str) -> IPv6Address:
+    """Read the IPv6 unicast address that adverts come from."""
+    return _source(_ipv6(text), text)
+
+
+def _source(address: A, text: str) -> A:
     if address.is_multicast or address.is_unspecified or address == _BROADCAST:
         raise FaultError(f"{show(text)} cannot be a packet's source")
     return address
+
+
+def _ipv4(text: object) -> IPv4Address:
+    try:
+        return IPv4Address(text if isinstance(text, str) else "")
+    except ValueError:
+        raise FaultError(f"{show(text)} is not an IPv4 address") from None
+
+
+def _ipv6(text: object) -> IPv6Address:
+    if isinstance(text, str) and "%" in text:
+        raise FaultError(
+            f"{show(text)} has a zone", "leave the zone (%...) out; the group's interface says where it is"
+        )
+    try:
+        return IPv6Address(text if isinstance(text, str) else "")
+    except ValueError:
+        raise FaultError(f"{show(text)} is not an IPv6 address") from None
 
 
 def duration(text: object) -> float:
@@ -110,28 +138,25 @@ def duration(text: object) -> float:
     return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2] or "s"]
 
 
-def peer(text: object) -> IPv4Address:
-    """Read the IPv4 address of another node."""
-    try:
-        address = IPv4Address(text if isinstance(text, str) else "")
-    except ValueError:
-        raise FaultError(f"{show(text)} is not an IPv4 address") from None
-    if (
-        address.is_multicast
-        or address.is_unspecified
-        or address.is_loopback
-        or address == IPv4Address("255.255.255.255")
-    ):
+def peer(text: object) -> IPAddress:
+    """Read the address of another node, of either family."""
+    address = _ipv6(text) if isinstance(text, str) and ":" in text else _ipv4(text)
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address == _BROADCAST:
         raise FaultError(f"{show(text)} is not the address of a host")
     return address
 
 
 def multicast_group(text: str) -> IPv4Address:
     """Read an IPv4 multicast address."""
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        raise FaultError(f"{show(text)} is not an IPv4 address") from None
+    return _multicast(_ipv4(text), text)
+
+
+def multicast_group6(text: str) -> IPv6Address:
+    """Read an IPv6 multicast address."""
+    return _multicast(_ipv6(text), text)
+
+
+def _multicast(address: A, text: str) -> A:
     if not address.is_multicast:
         raise FaultError(f"{show(text)} is not a multicast address")
     return address

@@ -6,12 +6,12 @@ import logging
 import select
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 from sidecar.engine.lag import Lag
-from sidecar.engine.perform import GroupRunner, Port
+from sidecar.engine.path import Port
+from sidecar.engine.perform import GroupRunner
 from sidecar.engine.receive import find, read
 from sidecar.engine.timers import Timers
 from sidecar.ipc.channel import Channel, ChannelClosedError
@@ -31,10 +31,12 @@ from sidecar.ipc.messages import (
 )
 from sidecar.net import sockets
 from sidecar.protocol import events
+from sidecar.protocol.demotion import HARD
 from sidecar.protocol.packet import PacketError
 
 log = logging.getLogger(__name__)
 
+_SEND_ERRORS_LAST = 30.0
 _PACKETS_PER_TURN = 256
 """A flood must not keep the loop from its timers."""
 
@@ -58,6 +60,7 @@ class Engine:
         self._timers = Timers()
         self._lag = Lag()
         self._unfinished: set[str] = set()
+        self._failing: set[str] = set()
         self._roles_changed = False
         self._stopping = False
         self._poll = select.epoll()
@@ -108,6 +111,23 @@ class Engine:
             self._roles_changed = True
         if runner.finished:
             self._unfinished.discard(runner.plan.name)
+        if runner.port.failing is not (runner.port.name in self._failing):
+            self._demote_for(runner.port)
+
+    def _demote_for(self, port: Port) -> None:
+        """Be a worse master everywhere while adverts do not leave an interface (``carp_send_ad``, OpenBSD ip_carp.c).
+
+        For a while only: who is master no longer sends none that could prove that it is over.
+        """
+        name = f"send-errors:{port.name}"
+        event: events.Event = events.Promote(name=name)
+        if port.failing:
+            detail = f"adverts do not leave {port.name}: {port.fault}"
+            event = events.Demote(name=name, weight=HARD, detail=detail, seconds=_SEND_ERRORS_LAST)
+            log.warning("demoted: %s", detail)
+        self._failing ^= {port.name}
+        for each in self._groups.values():
+            self._feed(each, event, self._clock())
 
     def _watch(self, fd: int, handler: Callable[[float], None]) -> None:
         self._handlers[fd] = handler
@@ -138,11 +158,14 @@ class Engine:
                     log.error("the parent sent a %s, which is not for the engine", type(message).__name__)
 
     def _open(self, message: OpenInterface, fds: list[int]) -> None:
-        wire, *unicast = (socket.socket(fileno=fd) for fd in fds)
-        port = Port(message.interface, message.mac, message.up, wire, Counter(), unicast[0] if unicast else None)
+        inherited = [socket.socket(fileno=fd) for fd in fds]
+        wires = dict(zip(message.wires, inherited, strict=False))
+        raws = dict(zip(message.raws, inherited[len(wires) :], strict=True))
+        port = Port(message.interface, message.mac, message.up, wires, raws)
         self._ports[message.interface] = port
         self._by_vhid[message.interface] = {}
-        self._watch(wire.fileno(), partial(self._from_wire, port))
+        for wire in wires.values():
+            self._watch(wire.fileno(), partial(self._from_wire, port, wire))
 
     def _start(self, message: StartGroup, now: float) -> None:
         plan = message.group
@@ -169,10 +192,10 @@ class Engine:
 
     # The wire ----------------------------------------------------------------------------------------------------
 
-    def _from_wire(self, port: Port, _: float) -> None:
+    def _from_wire(self, port: Port, wire: socket.socket, _: float) -> None:
         groups = self._by_vhid[port.name]
         for _turn in range(_PACKETS_PER_TURN):
-            frame = sockets.receive(port.socket)
+            frame = sockets.receive(wire)
             if frame is None:
                 return
             try:

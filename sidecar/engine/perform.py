@@ -6,15 +6,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_interface
-from socket import socket as Socket  # noqa: N812 - the module's name is a field of Port
+from ipaddress import ip_interface
 from typing import assert_never
 
 from sidecar.engine.counters import Continued, Counters, SealedCounters
+from sidecar.engine.path import Path, Port
 from sidecar.engine.peers import Peers
 from sidecar.engine.receive import Arrival, authenticate
-from sidecar.ipc.messages import Bind, GroupRole, GroupStatus, Message, Release, Renew
+from sidecar.ipc.messages import Bind, DemotionStatus, GroupRole, GroupStatus, Message, Release, Renew
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import neighbor, sockets
 from sidecar.protocol import effects, packet, timing
@@ -29,22 +28,6 @@ log = logging.getLogger(__name__)
 
 _TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Reason.LEASE_UNANSWERED})
 """What somebody should look into, not just know."""
-_ETHERTYPE = sockets.ETH_P_IP.to_bytes(2, "big")
-
-
-@dataclass(slots=True)
-class Port:
-    """One interface as the engine uses it: its inherited sockets and what the parent says of the link.
-
-    ``unicast`` is there where a group sends by unicast.
-    """
-
-    name: str
-    mac: bytes
-    up: bool
-    socket: Socket
-    drops: Counter[DropReason]
-    unicast: Socket | None = None
 
 
 class GroupRunner:
@@ -56,11 +39,10 @@ class GroupRunner:
     def __init__(self, plan: GroupPlan, port: Port, tell_parent: Callable[[Message], None]) -> None:
         self.plan = plan
         self.port = port
-        self.source = IPv4Address(plan.source)
-        self.destination = self.source if plan.transport == "unicast" else IPv4Address(plan.multicast_group)
-        """Where this group's adverts are addressed to, as they arrive here."""
-        unicast = tuple(IPv4Address(peer) for peer in plan.peers)
-        self._destinations = unicast if plan.transport == "unicast" else (self.destination,)
+        paths = [Path(each, transport=plan.transport, port=port) for each in plan.paths]
+        self.paths: dict[int, Path] = {path.source.version: path for path in paths}
+        """By IP version, the main one first."""
+        port.groups += 1
         self.vips = tuple(ip_interface(vip).ip for vip in plan.vips)
         self.authenticators = tuple(
             Authenticator(key=key, vhid=plan.vhid, addresses=self.vips) for key in (plan.key, *plan.accepted_keys)
@@ -70,7 +52,8 @@ class GroupRunner:
             GroupConfig(
                 name=plan.name,
                 vhid=plan.vhid,
-                source=self.source,
+                source=paths[0].source,
+                second_source=paths[1].source if len(paths) > 1 else None,
                 advbase=plan.advbase,
                 advskew=plan.advskew,
                 dead_ratio=plan.dead_ratio,
@@ -157,13 +140,23 @@ class GroupRunner:
             case _:
                 assert_never(effect)
 
+    def path(self, version: int) -> Path | None:
+        """Return how adverts over IPv4 or IPv6 are addressed, or None if the group does not speak it."""
+        return self.paths.get(version)
+
     # Out ---------------------------------------------------------------------------------------------------------
 
     def _advertise(self, advert: effects.Advertise) -> None:
-        counter = self._counters.next(
-            Sealed(source=self.source, advbase=advert.advbase, advskew=advert.advskew, demotion=advert.demotion),
-            self._now,
-        )
+        errors = [error for path in self.paths.values() for error in self._advertise_over(path, advert)]
+        if None in errors:
+            self._sent += 1
+        for error in errors:
+            self._note_sending(error)
+        self.port.note_advert(None if None in errors else self._send_error)
+
+    def _advertise_over(self, path: Path, advert: effects.Advertise) -> list[str | None]:
+        said = Sealed(source=path.source, advbase=advert.advbase, advskew=advert.advskew, demotion=advert.demotion)
+        counter = self._counters.next(said, self._now)
         header = packet.Header(
             vhid=self.plan.vhid,
             advbase=advert.advbase,
@@ -172,31 +165,13 @@ class GroupRunner:
             counter=counter,
             mac=self.authenticators[0].sign(counter),
         )
-        errors = [self._transmit(packet.pack(header), destination) for destination in self._destinations]
-        if None in errors:
-            self._sent += 1
-        for error in errors:
-            self._note_sending(error)
-
-    def _transmit(self, payload: bytes, destination: IPv4Address) -> str | None:
-        """Send one advert to a peer or to all; return None, or what went wrong."""
-        datagram = packet.build_ipv4(
-            source=self.source,
-            destination=destination,
-            identification=int.from_bytes(payload[14:16], "big"),  # the counter's end: any value that differs
-            payload=payload,
-        )
-        if self.plan.transport == "unicast":
-            assert self.port.unicast is not None  # noqa: S101 - the parent passed it with the interface
-            return sockets.send_to(self.port.unicast, datagram, destination)
-        broadcast = self.plan.transport == "broadcast"
-        mac = sockets.BROADCAST_MAC if broadcast else sockets.multicast_mac(destination)
-        return sockets.send(self.port.socket, mac + self.port.mac + _ETHERTYPE + datagram)
+        return path.transmit(packet.pack(header))
 
     def _announce(self) -> None:
+        wire = next(iter(self.port.wires.values()))  # a packet socket sends frames of any kind
         for vip in self.vips:
             for frame in neighbor.announcements(mac=self.port.mac, address=vip):
-                self._note_sending(sockets.send(self.port.socket, frame))
+                self._note_sending(sockets.send(wire, frame))
 
     def _note_sending(self, error: str | None) -> None:
         """Count what could not be sent, and log each kind of fault once until something is sent again."""
@@ -271,10 +246,15 @@ class GroupRunner:
             reason=self._reason,
             detail=self._detail,
             master=None if master is None else str(master),
-            source=str(self.source),
+            source=" ".join(str(path.source) for path in self.paths.values()),
             transitions=self._transitions,
             advbase=self.plan.advbase,
             advskew=self.plan.advskew,
+            demotion=self.group.demotion,
+            demotions=tuple(
+                DemotionStatus(name=each.name, weight=each.weight, detail=each.detail)
+                for each in self.group.demotions.standing()
+            ),
             adverts_sent=self._sent,
             adverts_received=self._received,
             send_errors=self._send_errors,

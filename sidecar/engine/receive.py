@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Protocol, TypeVar
 
 from sidecar.net.sockets import Frame
 from sidecar.protocol import packet
 from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.packet import PacketError
-from sidecar.protocol.types import HOP_LIMIT, DropReason
+from sidecar.protocol.types import HOP_LIMIT, DropReason, IPAddress
+
+
+class Addressed(Protocol):
+    """How a group's adverts are addressed in one IP version."""
+
+    @property
+    def source(self) -> IPAddress:
+        """Our own address."""
+        ...
+
+    @property
+    def destination(self) -> IPAddress:
+        """Where adverts for us go to."""
+        ...
 
 
 class Receiver(Protocol):
     """What has to be known of a group to judge a packet for it."""
 
-    source: IPv4Address
-    destination: IPv4Address
     authenticators: tuple[Authenticator, ...]
+
+    def path(self, version: int) -> Addressed | None:
+        """Return how adverts over IPv4 or IPv6 are addressed, or None if the group does not speak it."""
+        ...
 
 
 R = TypeVar("R", bound=Receiver)
@@ -27,10 +42,10 @@ R = TypeVar("R", bound=Receiver)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """An IPv4 packet that holds a sound CARP header; nobody has vouched for it yet."""
+    """An IP packet that holds a sound CARP header; nobody has vouched for it yet."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPAddress
+    destination: IPAddress
     header: packet.Header
 
 
@@ -39,11 +54,11 @@ def read(frame: Frame) -> Arrival:
 
     Raises PacketError.
     """
-    datagram = packet.parse_ipv4(frame.packet)
+    datagram = packet.parse(frame.packet)
     if not frame.ours:
         raise PacketError(DropReason.WRONG_DESTINATION, "sent to another host's MAC")
     if datagram.ttl != HOP_LIMIT:
-        raise PacketError(DropReason.BAD_TTL, f"TTL {datagram.ttl}: it came through a router")
+        raise PacketError(DropReason.BAD_TTL, f"TTL or hop limit {datagram.ttl}: it came through a router")
     header = packet.unpack(datagram.payload)
     packet.check(header, datagram.payload)
     return Arrival(source=datagram.source, destination=datagram.destination, header=header)
@@ -62,9 +77,12 @@ def authenticate(arrival: Arrival, group: Receiver) -> int:
 
     Raises PacketError for what is not for this group or not from one of its members.
     """
-    if arrival.destination != group.destination:
-        raise PacketError(DropReason.WRONG_DESTINATION, f"sent to {arrival.destination}, not {group.destination}")
-    if arrival.source == group.source:
+    path = group.path(arrival.source.version)
+    if path is None:
+        raise PacketError(DropReason.WRONG_DESTINATION, f"IPv{arrival.source.version}, which this group does not speak")
+    if arrival.destination != path.destination:
+        raise PacketError(DropReason.WRONG_DESTINATION, f"sent to {arrival.destination}, not {path.destination}")
+    if arrival.source == path.source:
         raise PacketError(DropReason.OWN_ECHO, "it carries our own source address: a loop, or an address used twice")
     for number, authenticator in enumerate(group.authenticators):
         if authenticator.verify(arrival.header.counter, arrival.header.mac):

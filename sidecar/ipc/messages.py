@@ -27,15 +27,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class OpenInterface(Message, frozen=True, tag=True):
-    """The engine may use this interface: its packet socket comes with the message. ``mac`` is 6 bytes.
+    """The engine may use this interface: its sockets come with the message. ``mac`` is 6 bytes.
 
-    Where a group sends by unicast, a raw IP socket follows it.
+    First a packet socket for each of the IP versions ``wires``, then a raw IP socket for each of ``raws``, over which
+    groups send by unicast.
     """
 
     interface: str
     index: int
     mac: bytes
     up: bool
+    wires: tuple[int, ...] = (4,)
+    raws: tuple[int, ...] = ()
 
 
 class StartGroup(Message, frozen=True, tag=True):
@@ -134,8 +137,19 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     drops: dict[str, int]
 
 
+class DemotionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One source of a group's demotion, and what it weighs."""
+
+    name: str
+    weight: int
+    detail: str
+
+
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One group as it stands. ``since`` is Unix seconds; ``master`` is whoever's source address is master, or None."""
+    """One group as it stands, its demotion 0..255. ``since`` is Unix seconds.
+
+    ``master`` is the source address of whoever is master, or None.
+    """
 
     name: str
     interface: str
@@ -150,6 +164,8 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     transitions: int
     advbase: int
     advskew: int
+    demotion: int = 0
+    demotions: tuple[DemotionStatus, ...] = ()
     adverts_sent: int
     adverts_received: int
     send_errors: int

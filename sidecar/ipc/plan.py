@@ -8,19 +8,27 @@ from __future__ import annotations
 import msgspec
 
 
+class PathPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a group's adverts travel over one IP version: from ``source`` to ``multicast_group`` or each of ``peers``."""
+
+    source: str
+    multicast_group: str
+    peers: tuple[str, ...] = ()
+
+
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One vhid on one interface. ``vips`` are ``address/prefix``.
 
     ``key`` is the 20-byte HMAC key that signs, ``accepted_keys`` are further ones that peers may use; they are never
-    shown. ``transport`` is multicast, broadcast or unicast to ``peers``; ``replay`` is strict or compat;
-    ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
+    shown. ``paths`` are one or two, the main IP version first; ``transport`` is multicast, broadcast or unicast;
+    ``replay`` is strict or compat; ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
     """
 
     name: str
     interface: str
     vhid: int
     vips: tuple[str, ...]
-    source: str
+    paths: tuple[PathPlan, ...]
     key: bytes
     accepted_keys: tuple[bytes, ...] = ()
     advbase: int
@@ -29,9 +37,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     preempt: bool
     preempt_delay: float = 0.0
     startup_delay: float = 0.0
-    multicast_group: str
     transport: str = "multicast"
-    peers: tuple[str, ...] = ()
     replay: str = "compat"
     clock_skew: float = 60.0
 

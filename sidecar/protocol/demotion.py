@@ -6,6 +6,7 @@ know no such byte (``DEMOTE_ADVSKEW``, FreeBSD ip_carp.c).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 HARD = 240
@@ -17,11 +18,15 @@ ADVSKEW_AT_MOST = 240
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demotion:
-    """One source of demotion: ``name`` for machines, ``detail`` for people, ``weight`` >= 1 in units of the byte."""
+    """One source of demotion: ``name`` for machines, ``detail`` for people, ``weight`` >= 1 in units of the byte.
+
+    It ends by itself at ``until`` (monotonic seconds).
+    """
 
     name: str
     weight: int
     detail: str
+    until: float = math.inf
 
 
 class Demotions:
@@ -32,15 +37,21 @@ class Demotions:
     def __init__(self) -> None:
         self._taken: dict[str, Demotion] = {}
 
-    def take(self, name: str, *, weight: int, detail: str) -> None:
+    def take(self, name: str, *, weight: int, detail: str, until: float = math.inf) -> None:
         """Take ``weight`` for ``name``; a source that has taken already takes the new weight instead of the old."""
         if weight < 1:
             raise ValueError(f"demotion {name!r} has weight {weight}; it takes at least 1")
-        self._taken[name] = Demotion(name=name, weight=weight, detail=detail)
+        self._taken[name] = Demotion(name=name, weight=weight, detail=detail, until=until)
 
     def give_back(self, name: str) -> None:
         """Give back what ``name`` took, if it took anything."""
         self._taken.pop(name, None)
+
+    def expire(self, now: float) -> None:
+        """Give back what has ended by itself."""
+        for each in self.standing() if self._taken else ():
+            if each.until <= now:
+                self.give_back(each.name)
 
     def standing(self) -> tuple[Demotion, ...]:
         """Return what is taken, by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sidecar.protocol.types import IPAddress
@@ -55,11 +56,12 @@ class LeaseReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demote:
-    """Be a worse master by ``weight`` (>= 1) until ``name`` is given back; ``detail`` says why."""
+    """Be a worse master by ``weight`` (>= 1) until ``name`` is given back, or for ``seconds``; ``detail`` says why."""
 
     name: str
     weight: int
     detail: str
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,6 @@ class Group:
         "_preempts_from",
         "_releases_pending",
         "_replied_at",
-        "_retry_at",
         "_stopping",
         "_yields_until",
         "config",
@@ -79,7 +78,6 @@ class Group:
         self._leads_from = -math.inf
         self._preempts_from = -math.inf
         self._yields_until = -math.inf
-        self._retry_at = math.inf
         self._releases_pending = 0
         self._stopping = False
 
@@ -115,7 +113,7 @@ class Group:
             case Role.INIT:
                 return None
             case Role.BACKUP:
-                return min(self._ears.down_at, self._retry_at)
+                return self._ears.down_at
             case Role.MASTER:
                 return min(self._next_advert, self._announce_at, self._answer_by)
             case _:
@@ -125,6 +123,7 @@ class Group:
         """Take one event at ``now`` and return what is to be done, in order."""
         if self._stopping:
             return self._handle_while_stopping(event)
+        self.demotions.expire(now)
         deposed = self._depose_if_late(now)
         match event:
             case events.Start(link_up=link_up, resume=resume):
@@ -140,8 +139,8 @@ class Group:
             case events.LeaseReleased():
                 self._releases_pending = max(0, self._releases_pending - 1)
                 done = []
-            case events.Demote(name=name, weight=weight, detail=detail):
-                done = self._demote(name, weight=weight, detail=detail, now=now)
+            case events.Demote():
+                done = self._demote(event, now)
             case events.Promote(name=name):
                 self.demotions.give_back(name)
                 done = []
@@ -192,10 +191,10 @@ class Group:
 
     # Demotion ----------------------------------------------------------------------------------------------------
 
-    def _demote(self, name: str, *, weight: int, detail: str, now: float) -> list[Effect]:
+    def _demote(self, event: events.Demote, now: float) -> list[Effect]:
         """Tell a new demotion at once, as OpenBSD does; nobody lets go before somebody better has stood up."""
         before = self.demotion
-        self.demotions.take(name, weight=weight, detail=detail)
+        self.demotions.take(event.name, weight=event.weight, detail=event.detail, until=now + event.seconds)
         return self._advertise_and_renew(now) if self.role is Role.MASTER and self.demotion > before else []
 
     def _hand_over(self, now: float) -> list[Effect]:
@@ -312,8 +311,6 @@ class Group:
     # Time --------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> list[Effect]:
-        if now >= self._retry_at:
-            self._give_lease_back()
         if self.role is Role.BACKUP and now >= self._ears.down_at:
             return self._master_is_down(now)
         if self.role is not Role.MASTER:
@@ -370,7 +367,7 @@ class Group:
             return []  # the answer to a lease that was given up since
         if error is None:
             self._answer_by = math.inf
-            self._give_lease_back()
+            self.demotions.give_back(LEASE)
             if self._leased:
                 return []
             self._leased = True
@@ -387,13 +384,8 @@ class Group:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
         done = self._leave(reason, detail)
         self._arm_down(now + self.master_down)
-        self.demotions.take(LEASE, weight=HARD, detail=detail)
-        self._retry_at = now + LEASE_RETRY
+        self.demotions.take(LEASE, weight=HARD, detail=detail, until=now + LEASE_RETRY)
         return [*done, self._bow_out()]
-
-    def _give_lease_back(self) -> None:
-        self.demotions.give_back(LEASE)
-        self._retry_at = math.inf
 
     def _advertise_and_renew(self, now: float) -> list[Effect]:
         """Renew with an advert and never without: peers count from the last advert, and the lease must end before them.

@@ -44,7 +44,8 @@ class DrivenEngine(Engine):
     ) -> None:
         self._poll.close()
         for port in self._ports.values():
-            port.socket.close()
+            for sock in (*port.wires.values(), *port.raws.values()):
+                sock.close()
         self._ours.close()
         self.parent.close()
 

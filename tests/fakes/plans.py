@@ -6,25 +6,29 @@ from typing import Any
 
 import msgspec
 
-from sidecar.ipc.plan import GroupPlan, KubernetesPlan, Plan
+from sidecar.ipc.plan import GroupPlan, KubernetesPlan, PathPlan, Plan
 
 KEY = b"correct horse batter"
+PATH4 = PathPlan(source="10.0.0.11", multicast_group="224.0.0.18")
+PATH6 = PathPlan(source="fe80::11", multicast_group="ff02::12")
 
 
 def group_plan(**changes: Any) -> GroupPlan:
-    """Return a group of default timing with an IPv4 and an IPv6 VIP, with some of its fields changed."""
+    """Return a group of default timing with an IPv4 and an IPv6 VIP, with some of its fields, or of its path, changed."""
+    path = {name: changes.pop(name) for name in PathPlan.__struct_fields__ if name in changes}
+    if path:
+        changes["paths"] = (msgspec.structs.replace(PATH4, **path),)
     plan = GroupPlan(
         name="web",
         interface="eth0",
         vhid=42,
         vips=("10.0.0.200/32", "fd00::200/128"),
-        source="10.0.0.11",
+        paths=(PATH4,),
         key=KEY,
         advbase=1,
         advskew=0,
         dead_ratio=3,
         preempt=False,
-        multicast_group="224.0.0.18",
     )
     return msgspec.structs.replace(plan, **changes)
 

@@ -20,7 +20,7 @@ TSHARK = ("tshark", "-n", "-d", "ip.proto==112,carp")
 def settings(tmp_path: Path) -> dict[str, str]:
     secret = tmp_path / "password"
     secret.write_text("transports")
-    return {"CARP_VHID": "42", "CARP_VIPS": VIP, "CARP_PASSWORD_FILE": str(secret)}
+    return {"CARP_VHID": "42", "CARP_VIPS": VIP, "CARP_PASSWORD_FILE": str(secret), "CARP_REPLAY": "compat"}
 
 
 def envelopes(capture: Path) -> set[tuple[str, ...]]:

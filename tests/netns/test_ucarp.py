@@ -26,7 +26,13 @@ def ours(lan: Lan, tmp_path: Path) -> Callable[..., SidecarNode]:
         return SidecarNode(
             lan.nodes[0],
             tmp_path,
-            {"CARP_VHID": str(VHID), "CARP_VIPS": VIP, "CARP_PASSWORD_FILE": str(secret), **settings},
+            {
+                "CARP_VHID": str(VHID),
+                "CARP_VIPS": VIP,
+                "CARP_PASSWORD_FILE": str(secret),
+                "CARP_REPLAY": "compat",
+                **settings,
+            },
         )
 
     return make

@@ -28,11 +28,12 @@ groups:
   preempt: false
   preempt_delay: 0s
   startup_delay: 0s
+  address_family: ipv4
   source_address: 10.0.0.11
+  multicast_group: 224.0.0.18
   transport: multicast
   peers: []
-  multicast_group: 224.0.0.18
-  replay: compat
+  replay: strict
   clock_skew: 60
   # an advert every 1.500 s; a backup takes over 3.500 s after the last one
 """

@@ -65,7 +65,7 @@ def test_a_single_group_is_named_default() -> None:
         ("vhdi: 1\n", ["f: vhdi: unknown key; did you mean vhid?"]),
         ("pod_name: x\n", ["f: pod_name: unknown key; set it in the environment, as POD_NAME"]),
         ("password hunter2: x\n", ["f: 'password' ...: unknown key; did you mean password?"]),
-        ("'': x\n", ["f: '': unknown key; remove it (the nearest known one is advbase)"]),
+        ("'': x\n", ["f: '': unknown key; remove it (the nearest known one is address_family)"]),
         ("groups: 3\n", [NO_LIST]),
         ("groups: []\n", [NO_LIST]),
         ("groups: [3]\n", ["f: groups[0]" + NO_MAPPING]),

@@ -423,6 +423,15 @@ def test_what_was_taken_is_given_back() -> None:
     assert group.demotion == 0
 
 
+def test_a_demotion_for_a_while_ends_by_itself() -> None:
+    group, at = master()
+    group.handle(replace(demote(), seconds=2.0), at)
+    group.handle(TICK, at + 1)
+    assert group.demotion == HARD
+    group.handle(LEASED, at + 1)
+    assert group.handle(TICK, at + 2)[0] == Advertise(advbase=1, advskew=0, demotion=0)
+
+
 def test_two_equally_demoted_masters_settle_it_by_their_intervals() -> None:
     group, at = master(replace(BASE, advskew=10))
     group.handle(demote(5), at)
@@ -588,7 +597,6 @@ def test_whose_kernel_refuses_the_vip_does_not_take_it_back_from_a_peer_at_once(
     for second in range(1, int(LEASE_RETRY)):
         group.handle(advert(advskew=100), at + second)
         assert group.role is Role.BACKUP
-    assert group.handle(TICK, at + LEASE_RETRY) == ()
     assert changes(group.handle(advert(advskew=100), at + LEASE_RETRY)) == [(Role.MASTER, Reason.PREEMPT)]
 
 

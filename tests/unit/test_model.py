@@ -16,7 +16,7 @@ from sidecar.config.model import (
 VARIABLES = {
     "CARP_INTERFACE", "CARP_VHID", "CARP_VIPS", "CARP_PASSWORD_FILE", "CARP_PASSWORD", "CARP_ADVBASE",
     "CARP_CLOCK_SKEW", "CARP_ADVSKEW", "CARP_TRANSPORT", "CARP_PEERS", "CARP_PREEMPT_DELAY",
-    "CARP_STARTUP_DELAY",
+    "CARP_STARTUP_DELAY", "CARP_ADDRESS_FAMILY", "CARP_SOURCE_ADDRESS6", "CARP_MULTICAST_GROUP6",
     "CARP_DEAD_RATIO", "CARP_PREEMPT", "CARP_SOURCE_ADDRESS", "CARP_MULTICAST_GROUP", "CARP_REPLAY", "CARP_KUBERNETES",
     "CARP_ROLE_LABEL", "POD_NAME", "POD_NAMESPACE", "NODE_NAME", "KUBECONFIG", "CARP_RUNTIME_DIR", "CARP_LOG_LEVEL",
     "CARP_LOG_FORMAT", "CARP_CONFIG_FILE",
@@ -37,7 +37,7 @@ def test_every_setting_has_a_meaning_and_a_remedy(field: str) -> None:
 def test_defaults() -> None:
     settings = Settings.model_validate({})
     assert (settings.advbase, settings.advskew, settings.dead_ratio, settings.preempt) == (1, 0, 3, False)
-    assert (str(settings.multicast_group), settings.replay) == ("224.0.0.18", "compat")
+    assert (str(settings.multicast_group), settings.replay) == ("224.0.0.18", "strict")
     assert (settings.kubernetes, settings.role_label) == ("auto", "carp-role")
     assert (settings.runtime_dir, settings.log_level, settings.log_format) == ("/run/carp-sidecar", "info", "json")
     assert settings.config_file == "/etc/carp-sidecar/config.yaml"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
@@ -13,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.engine.perform import GroupRunner, Port
+from sidecar.engine.path import Port
+from sidecar.engine.perform import GroupRunner
 from sidecar.engine.receive import Arrival, read
 from sidecar.ipc.messages import Bind, Message, Release, Renew
 from sidecar.net.neighbor import announcements
@@ -44,7 +44,7 @@ class Bench:
         near, self.wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for end in (near, self.wire):
             end.setblocking(False)
-        self.port = Port("eth0", MAC, True, near, Counter())
+        self.port = Port("eth0", MAC, True, {4: near}, {4: near})
         self.runner = GroupRunner(self.plan, self.port, self._told)
 
     def _told(self, message: Message) -> None:
@@ -78,7 +78,7 @@ class Bench:
         self.take()
 
     def close(self) -> None:
-        self.port.socket.close()
+        self.port.wires[4].close()
         self.wire.close()
 
 
@@ -248,6 +248,7 @@ def test_an_authentic_advert_reaches_the_machine(bench: Bench) -> None:
     assert bench.runner.group.master == PEER
     assert bench.runner.group.deadline() == 4.0
     bench.runner.receive(advert(demotion=1), 1.1)
+    bench.runner.handle(TICK, 1.1)
     assert bench.runner.is_master
     status = bench.runner.status()
     assert (status.adverts_received, status.drops) == (2, {})
@@ -308,7 +309,7 @@ def fill(bench: Bench) -> None:
     bench.watched = False
     for _ in range(100_000):
         try:
-            bench.port.socket.send(b"")
+            bench.port.wires[4].send(b"")
         except BlockingIOError:
             return
     pytest.fail("the queue never filled up")

@@ -14,7 +14,7 @@ from sidecar.engine.receive import Arrival, authenticate, find, read
 from sidecar.net.sockets import Frame
 from sidecar.protocol.auth import Authenticator, key_from_password
 from sidecar.protocol.packet import PacketError, unpack
-from sidecar.protocol.types import CARP_GROUP, DropReason
+from sidecar.protocol.types import CARP_GROUP, DropReason, IPAddress
 from tests.fakes.captures import COUNTER, PASSWORD, VIP, advert, ipv4
 
 SENDER = IPv4Address("10.77.0.1")  # what the builder puts into every IP header
@@ -26,9 +26,12 @@ AUTHENTICATOR = Authenticator(key=key_from_password(PASSWORD), vhid=42, addresse
 class Group:
     """What ``authenticate`` has to know."""
 
-    source: IPv4Address = OWN
-    destination: IPv4Address = CARP_GROUP
+    source: IPAddress = OWN
+    destination: IPAddress = CARP_GROUP
     authenticators: tuple[Authenticator, ...] = (AUTHENTICATOR,)
+
+    def path(self, version: int) -> Group | None:
+        return self if version == self.source.version else None
 
 
 def judge(packet: bytes, *, ours: bool = True, group: Group | None = None, vhid: int = 42) -> DropReason | None:
@@ -88,7 +91,7 @@ def test_every_fault_has_its_own_reason(reason: DropReason) -> None:
         (ipv4(advert())[:19], DropReason.TRUNCATED),
         (ipv4(advert()[:35]), DropReason.TRUNCATED),
         (ipv4(b""), DropReason.TRUNCATED),
-        (with_byte(ipv4(advert()), 0, 0x65), DropReason.BAD_IP_HEADER),
+        (with_byte(ipv4(advert()), 0, 0x55), DropReason.BAD_IP_HEADER),
         (with_byte(ipv4(advert()), 0, 0x44), DropReason.BAD_IP_HEADER),
         (ipv4(advert(), fragment=0x0001), DropReason.FRAGMENT),
         (ipv4(advert(), ttl=1), DropReason.BAD_TTL),

@@ -9,6 +9,7 @@ from sidecar.config.file import read_file
 from sidecar.config.layers import Layer, Problems, check
 from sidecar.config.model import Interface, Settings, env_name
 from sidecar.config.resolve import Group, Placed, cautions, groups, place, plan_of, refuse_clashes
+from sidecar.ipc.plan import PathPlan
 from tests.fakes.node import INTERFACES, LISTED
 
 
@@ -84,17 +85,17 @@ def test_the_interface_that_holds_the_first_vip_and_its_primary_address() -> Non
     (found,), lines = placed(vhid="1", vips="192.168.1.200,10.0.0.200")
     assert lines == []
     assert found.interface is not None
-    assert (found.interface.name, found.source) == ("eth1", IPv4Address("192.168.1.5"))
+    assert (found.interface.name, found.sources) == ("eth1", {4: IPv4Address("192.168.1.5")})
 
 
 def test_a_named_interface_need_not_hold_the_vip() -> None:
     (found,), lines = placed(vhid="1", vips="172.16.0.1", interface="eth0")
-    assert (lines, found.source) == ([], IPv4Address("10.0.0.11"))
+    assert (lines, found.sources) == ([], {4: IPv4Address("10.0.0.11")})
 
 
 def test_an_interface_without_ipv4_does_with_a_given_source() -> None:
     (found,), lines = placed(vhid="1", vips="172.16.0.1", interface="bare", source_address="172.16.0.9")
-    assert (lines, found.source) == ([], IPv4Address("172.16.0.9"))
+    assert (lines, found.sources) == ([], {4: IPv4Address("172.16.0.9")})
 
 
 @pytest.mark.parametrize(
@@ -177,8 +178,22 @@ def test_one_vhid_on_two_interfaces_is_two_groups() -> None:
         (
             {"transport": "unicast", "peers": "10.0.0.11"},  # this node's own
             [
-                "CARP_PEERS: names no other node, which unicast needs; "
-                "use the IPv4 source addresses of the other nodes, with commas between them"
+                "CARP_PEERS: names no other node by IPv4 address, which unicast with CARP_ADDRESS_FAMILY=ipv4 needs; "
+                "use the source addresses of the other nodes, with commas between them"
+            ],
+        ),
+        (
+            {"transport": "unicast", "peers": "10.0.0.13,fd00::9"},
+            [
+                "CARP_PEERS: fd00::9 is an IPv6 address, with CARP_ADDRESS_FAMILY=ipv4 no advert goes there; "
+                "take it out, or change CARP_ADDRESS_FAMILY"
+            ],
+        ),
+        (
+            {"transport": "broadcast", "address_family": "ipv6"},
+            [
+                "CARP_TRANSPORT: broadcast, which IPv6 does not have, with CARP_ADDRESS_FAMILY=ipv6; "
+                "use multicast, or CARP_ADDRESS_FAMILY=ipv4"
             ],
         ),
         (
@@ -196,7 +211,48 @@ def test_peers_go_with_unicast(given: dict[str, str], lines: list[str]) -> None:
     if not lines:
         plan = plan_of(found, [b"secret"])
         assert plan is not None
-        assert plan.peers == (("10.0.0.12",) if "peers" in given else ())
+        assert [path.peers for path in plan.paths] == [("10.0.0.12",) if "peers" in given else ()]
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "paths"),
+    [
+        ("ipv4", {}, [PathPlan(source="10.0.0.11", multicast_group="224.0.0.18")]),
+        ("ipv6", {}, [PathPlan(source="fe80::1", multicast_group="ff02::12")]),
+        (
+            "both",
+            {"source_address6": "fd00::11", "multicast_group6": "ff05::12"},
+            [
+                PathPlan(source="10.0.0.11", multicast_group="224.0.0.18"),
+                PathPlan(source="fd00::11", multicast_group="ff05::12"),
+            ],
+        ),
+        (
+            "both",  # the list is the same on all nodes: what is ours in it is our source
+            {"transport": "unicast", "peers": "10.0.0.12,10.0.0.13,fe80::1,fe80::2"},
+            [
+                PathPlan(source="10.0.0.12", multicast_group="224.0.0.18", peers=("10.0.0.13",)),
+                PathPlan(source="fe80::1", multicast_group="ff02::12", peers=("fe80::2",)),
+            ],
+        ),
+    ],
+)
+def test_each_family_has_its_path(family: str, given: dict[str, str], paths: list[PathPlan]) -> None:
+    (found,), problems = placed(vhid="7", vips="10.0.0.200", address_family=family, **given)
+    assert problems == []
+    plan = plan_of(found, [b"secret"])
+    assert plan is not None
+    assert list(plan.paths) == paths
+
+
+def test_a_family_that_the_interface_does_not_have() -> None:
+    (found,), problems = placed(vhid="7", vips="10.0.0.200", interface="bare", address_family="both")
+    assert problems == [
+        f"CARP_SOURCE_ADDRESS{suffix}: not set, and bare has no IPv{version} address to send adverts from; "
+        "give bare an address, or set this one"
+        for suffix, version in (("", 4), ("6", 6))
+    ]
+    assert plan_of(found, [b"secret"]) is None
 
 
 def test_two_groups_with_one_vip() -> None:
@@ -218,10 +274,11 @@ def test_the_plan() -> None:
     (found,), _ = placed(vhid="7", vips="10.0.0.200,fd00::1/64", advskew="3", preempt="on")
     plan = plan_of(found, [b"secret"])
     assert plan is not None
-    assert (plan.name, plan.interface, plan.vhid, plan.source) == ("default", "eth0", 7, "10.0.0.11")
+    assert (plan.name, plan.interface, plan.vhid) == ("default", "eth0", 7)
     assert plan.vips == ("10.0.0.200/32", "fd00::1/64")
     assert (plan.advbase, plan.advskew, plan.dead_ratio, plan.preempt) == (1, 3, 3, True)
-    assert (plan.key, plan.multicast_group) == (b"secret".ljust(20, b"\0"), "224.0.0.18")
+    assert plan.key == b"secret".ljust(20, b"\0")
+    assert plan.paths == (PathPlan(source="10.0.0.11", multicast_group="224.0.0.18"),)
     assert plan_of(found, []) is None
 
 

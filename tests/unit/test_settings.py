@@ -22,7 +22,7 @@ def test_one_group_by_the_environment_alone() -> None:
     assert (plan.node_name, plan.runtime_dir) == ("host-1", "/run/carp-sidecar")
     assert (plan.log_level, plan.log_format, plan.kubernetes) == ("info", "json", None)
     (group,) = plan.groups
-    assert (group.name, group.interface, group.vhid, group.source) == ("default", "eth0", 42, "10.0.0.11")
+    assert (group.name, group.interface, group.vhid, group.paths[0].source) == ("default", "eth0", 42, "10.0.0.11")
     assert (group.vips, group.key) == (("10.0.0.200/32",), b"correct horse".ljust(20, b"\0"))
     assert (group.advbase, group.advskew, group.dead_ratio, group.preempt) == (1, 0, 3, False)
     assert (loaded.warnings, loaded.config_file, loaded.password_files) == ((), None, {})

@@ -1,0 +1,89 @@
+"""How a group's adverts get out and in: an interface with its sockets, and one IP version of a group on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address
+from socket import socket as Socket  # noqa: N812 - "socket" is the word for what a port has
+
+from sidecar.ipc.plan import PathPlan
+from sidecar.net import sockets
+from sidecar.protocol import packet
+from sidecar.protocol.types import DropReason, IPAddress
+
+FAILURES_PER_GROUP = 3
+"""So many adverts in a row for each group, and the interface counts as unable to send (``CARP_SENDAD_MAX_ERRORS``)."""
+
+
+@dataclass(slots=True)
+class Port:
+    """One interface as the engine uses it: its inherited sockets, by IP version, and what the parent says of the link.
+
+    ``wires`` are packet sockets; ``raws`` are raw IP sockets, there where a group sends by unicast.
+    """
+
+    name: str
+    mac: bytes
+    up: bool
+    wires: Mapping[int, Socket]
+    raws: Mapping[int, Socket] = field(default_factory=dict)
+    drops: Counter[DropReason] = field(default_factory=Counter)
+    groups: int = 0
+    """How many groups send here."""
+    failing: bool = False
+    """Whether adverts have not been leaving for some time."""
+    fault: str = ""
+    """What was wrong with the last one that did not leave."""
+    _row: int = 0
+
+    def note_advert(self, error: str | None) -> None:
+        """Count an advert that left (None) or did not; three in a row for each group change ``failing``."""
+        if error is not None:
+            self.fault = error
+        self._row = 0 if (error is None) is not self.failing else self._row + 1
+        if self._row >= FAILURES_PER_GROUP * max(1, self.groups):
+            self.failing = not self.failing
+            self._row = 0
+
+
+class Path:
+    """One IP version of a group: where its adverts come from, where they go, and how those of others are addressed."""
+
+    __slots__ = ("_port", "_transport", "destination", "source", "targets")
+
+    def __init__(self, plan: PathPlan, *, transport: str, port: Port) -> None:
+        self.source: IPAddress = ip_address(plan.source)
+        unicast = transport == "unicast"
+        self.destination: IPAddress = self.source if unicast else ip_address(plan.multicast_group)
+        """Where this group's adverts are addressed to, as they arrive here."""
+        self.targets = tuple(ip_address(peer) for peer in plan.peers) if unicast else (self.destination,)
+        self._transport = transport
+        self._port = port
+
+    def transmit(self, payload: bytes) -> list[str | None]:
+        """Send one packed CARP header to everybody; return for each target None, or what went wrong."""
+        return [self._transmit(payload, target) for target in self.targets]
+
+    def _transmit(self, payload: bytes, target: IPAddress) -> str | None:
+        datagram = _wrap(payload, source=self.source, destination=target)
+        version = self.source.version
+        if self._transport == "unicast":
+            return sockets.send_to(self._port.raws[version], datagram, target)
+        mac = sockets.BROADCAST_MAC if self._transport == "broadcast" else sockets.multicast_mac(target)
+        ethertype = sockets.ETHERTYPES[version].to_bytes(2, "big")
+        return sockets.send(self._port.wires[version], mac + self._port.mac + ethertype + datagram)
+
+
+def _wrap(payload: bytes, *, source: IPAddress, destination: IPAddress) -> bytes:
+    match source:
+        case IPv4Address():
+            assert isinstance(destination, IPv4Address)  # noqa: S101 - narrowing; the settings are checked
+            identification = int.from_bytes(payload[14:16], "big")  # the counter's end: any value that differs
+            return packet.build_ipv4(
+                source=source, destination=destination, identification=identification, payload=payload
+            )
+        case _:
+            assert not isinstance(destination, IPv4Address)  # noqa: S101 - as above
+            return packet.build_ipv6(source=source, destination=destination, payload=payload)
