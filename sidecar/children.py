@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -84,3 +85,38 @@ class Backoff:
         delay = 0.0 if self._failures == 0 else min(30.0, 2.0 ** min(self._failures - 1, 5))
         self._failures += 1
         return delay
+
+
+class Restarts:
+    """Which of the children that died start again, and when. ``now`` is in monotonic seconds."""
+
+    __slots__ = ("_at", "_backoff")
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+        self._backoff: dict[str, Backoff] = {}
+
+    def schedule(self, name: str, *, lived: float, now: float) -> float:
+        """Plan the next start of a child that lived for so long; return the seconds until then."""
+        delay = self._backoff.setdefault(name, Backoff()).after_death(lived=lived)
+        self._at[name] = now + delay
+        return delay
+
+    def due(self, now: float) -> list[str]:
+        """Return who starts now, each once."""
+        names = [name for name, at in self._at.items() if at <= now]
+        for name in names:
+            del self._at[name]
+        return names
+
+    def wait(self, name: str, now: float) -> float:
+        """Return the seconds until this child starts again; 0 if it is not planned."""
+        return max(0.0, self._at.get(name, 0.0) - now)
+
+    def next(self) -> float:
+        """Return when the next one is due, infinity if none is planned."""
+        return min(self._at.values(), default=math.inf)
+
+    def cancel(self) -> None:
+        """Start none of them."""
+        self._at.clear()

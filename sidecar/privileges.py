@@ -34,6 +34,13 @@ def effective_capabilities() -> int:
     raise PrivilegeError("/proc/self/status has no CapEff line")
 
 
+def missing_capabilities() -> tuple[str, ...]:
+    """Return which of the capabilities that the parent needs it does not have, by name."""
+    have = effective_capabilities()
+    needed = (("NET_ADMIN", CAP_NET_ADMIN), ("NET_RAW", CAP_NET_RAW))
+    return tuple(name for name, bit in needed if not have >> bit & 1)
+
+
 def die_with_parent(parent: int) -> None:
     """Have the kernel end this process when its parent (a pid) does; if that has happened already, end now."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.children import STEADY, Backoff, Child, describe, reap, spawn
+from sidecar.children import STEADY, Backoff, Child, Restarts, describe, reap, spawn
 from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import Stop, Stopped
 
@@ -98,3 +99,23 @@ def test_a_child_that_lived_for_long_starts_anew_at_once() -> None:
 def test_even_after_years_of_deaths_the_wait_is_bounded() -> None:
     backoff = Backoff()
     assert max(backoff.after_death(lived=0.0) for _ in range(5000)) == 30.0
+
+
+def test_restarts_are_due_when_their_wait_is_over_and_once() -> None:
+    restarts = Restarts()
+    assert (restarts.next(), restarts.due(1e9), restarts.wait("engine", 5.0)) == (math.inf, [], 0.0)
+    assert restarts.schedule("engine", lived=0.1, now=10.0) == 0.0
+    assert restarts.due(10.0) == ["engine"]
+    assert restarts.schedule("engine", lived=0.1, now=10.5) == 1.0
+    assert restarts.schedule("agent", lived=0.1, now=10.5) == 0.0  # each has its own patience
+    assert (restarts.next(), restarts.wait("engine", 10.5)) == (10.5, 1.0)
+    assert restarts.due(11.0) == ["agent"]
+    assert restarts.due(11.5) == ["engine"]
+    assert restarts.due(99.0) == []
+
+
+def test_restarts_that_are_cancelled_are_never_due() -> None:
+    restarts = Restarts()
+    restarts.schedule("engine", lived=0.1, now=10.0)
+    restarts.cancel()
+    assert (restarts.next(), restarts.due(99.0)) == (math.inf, [])

@@ -1,0 +1,181 @@
+"""What the parent holds of the kernel's: the links, the packet sockets, the multicast memberships, the VIPs' leases."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface
+from typing import Literal
+
+from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_SETTINGS, ExitError
+from sidecar.ipc.plan import GroupPlan
+from sidecar.net import lease, sockets
+from sidecar.net.addresses import AddressError, Addresses, Link
+from sidecar.net.links import LinkMonitor, LinksLostError
+from sidecar.protocol import timing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The sockets of one interface by IP version: packet sockets, and raw ones where a group sends by unicast."""
+
+    wires: dict[Literal[4, 6], socket.socket]
+    raws: dict[Literal[4, 6], socket.socket]
+
+    @property
+    def every(self) -> tuple[socket.socket, ...]:
+        """All of them: the packet sockets, then the raw ones."""
+        return (*self.wires.values(), *self.raws.values())
+
+
+class Holdings:
+    """The kernel's state of these groups. ``open`` comes first, then ``sweep`` and ``open_interfaces``."""
+
+    def __init__(self, groups: Sequence[GroupPlan]) -> None:
+        self.links: dict[str, Link] = {}
+        self.sockets: dict[str, Opened] = {}
+        """By interface."""
+        self._groups = groups
+        self._addresses: Addresses | None = None
+        self._monitor: LinkMonitor | None = None
+        self._memberships: dict[tuple[str, str], socket.socket] = {}
+        self._leases: dict[str, lease.VipLease] = {}
+        self._held: set[str] = set()
+        """Groups whose VIPs are leased to this node."""
+
+    def open(self) -> int:
+        """Read the links; return the descriptor that becomes readable when one changes."""
+        self._addresses = Addresses()
+        self._monitor = LinkMonitor()
+        self.links = {link.name: link for link in self._addresses.links()}
+        return self._monitor.fileno()
+
+    def close(self) -> None:
+        """Take all VIPs off and give everything else back."""
+        if self._addresses is None or self._monitor is None:
+            return
+        self.release_all()
+        self._addresses.close()
+        self._monitor.close()
+        for sock in (*(each for opened in self.sockets.values() for each in opened.every), *self._memberships.values()):
+            sock.close()
+
+    def sweep(self) -> None:
+        """Remove the VIPs that an earlier run left behind."""
+        vips = [ip_interface(vip) for group in self._groups for vip in group.vips]
+        try:
+            for removed in lease.sweep(self._kernel, vips):
+                log.warning("removed %s, which an earlier run left behind", removed)
+        except AddressError as error:
+            log.warning("%s: what an earlier run left behind stays until its lease ends", error)
+
+    # Interfaces --------------------------------------------------------------------------------------------------
+
+    def open_interfaces(self) -> None:
+        """Open what the groups speak through. Raises ExitError."""
+        for group in self._groups:
+            link = self.links.get(group.interface)
+            if link is None or not link.mac:
+                fault = "is not there" if link is None else "is not an Ethernet interface"
+                raise ExitError(EXIT_SETTINGS, f"CARP_INTERFACE: {group.interface} {fault}; there are: {self._names()}")
+            if group.interface not in self.sockets:
+                self.sockets[group.interface] = self._open_sockets(group.interface)
+            if group.transport == "multicast":
+                self._join(group, link.index)
+            self._leases[group.name] = lease.VipLease(
+                index=link.index,
+                vips=tuple(ip_interface(vip) for vip in group.vips),
+                seconds=timing.lease(advbase=group.advbase, advskew=group.advskew, dead_ratio=group.dead_ratio),
+            )
+
+    def _join(self, group: GroupPlan, index: int) -> None:
+        for path in group.paths:
+            membership = (group.interface, path.multicast_group)
+            if membership not in self._memberships:
+                self._memberships[membership] = sockets.join(index=index, group=ip_address(path.multicast_group))
+
+    def _open_sockets(self, interface: str) -> Opened:
+        groups = [group for group in self._groups if group.interface == interface]
+        spoken = {ip_address(path.source).version for group in groups for path in group.paths}
+        unicast = {ip_address(path.source).version for g in groups if g.transport == "unicast" for path in g.paths}
+        try:
+            return Opened(
+                wires={version: sockets.open_packet_socket(interface, version) for version in sorted(spoken)},
+                raws={version: sockets.open_raw_socket(interface, version) for version in sorted(unicast)},
+            )
+        except PermissionError as error:
+            raise ExitError(EXIT_PRIVILEGE, f"cannot open a packet socket on {interface}: {error.strerror}") from error
+        except OSError as error:
+            raise ExitError(EXIT_FAILED, f"cannot open a packet socket on {interface}: {error.strerror}") from error
+
+    def _names(self) -> str:
+        return ", ".join(sorted(link.name for link in self.links.values() if link.mac)) or "none"
+
+    def changed_links(self) -> list[Link]:
+        """Return those of our links that changed. Raises ExitError if one was replaced by another of the same name."""
+        assert self._monitor is not None  # noqa: S101 - narrowing; open() came first
+        try:
+            told = self._monitor.changes()
+        except LinksLostError:
+            told = list(self._kernel.links())
+        changed = []
+        for link in told:
+            known = self.links.get(link.name)
+            if link.name not in self.sockets or known is None or known == link:
+                continue
+            if known.index != link.index:
+                if not link.up:
+                    continue  # an old one that goes, or a new one that is not there yet
+                # Sockets, memberships and leases belong to the old one: whoever runs us starts us anew.
+                raise ExitError(
+                    EXIT_FAILED, f"interface {link.name} was replaced (index {known.index} -> {link.index})"
+                )
+            self.links[link.name] = link
+            changed.append(link)
+        return changed
+
+    # Leases ------------------------------------------------------------------------------------------------------
+
+    def knows(self, group: str) -> bool:
+        """Tell whether there is such a group."""
+        return group in self._leases
+
+    def bind(self, group: str) -> str | None:
+        """Lease the group's VIPs to this node, or extend the lease; return None, or why not."""
+        error = self._leases[group].renew(self._kernel)
+        if error is None:
+            self._held.add(group)
+        else:
+            self._held.discard(group)
+            log.error("cannot lease the VIPs of group %s: %s", group, error, extra={"group": group})
+        return error
+
+    def release(self, group: str) -> None:
+        """Stop answering for the group's VIPs; one that stays is let go by the kernel when its lease ends."""
+        self._held.discard(group)
+        error = self._leases[group].release(self._kernel)
+        if error is not None:
+            log.error("cannot release a VIP of group %s: %s", group, error, extra={"group": group})
+
+    def release_all(self) -> None:
+        """Stop answering for all VIPs."""
+        for group in sorted(self._held):
+            self.release(group)
+
+    def resumable(self, group: str) -> bool:
+        """Tell whether the lease of a master whose engine died still stands; take off what is left if not."""
+        if group not in self._held:
+            return False
+        if self._leases[group].held(self._kernel):
+            return True
+        self.release(group)
+        return False
+
+    @property
+    def _kernel(self) -> Addresses:
+        assert self._addresses is not None  # noqa: S101 - narrowing; open() came first
+        return self._addresses
