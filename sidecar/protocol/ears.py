@@ -42,6 +42,11 @@ class Ears:
         """Whom we follow, by the address of the main family if it is known there."""
         return next((ear.master for ear in self._by_version.values() if ear.master is not None), None)
 
+    @property
+    def followed_at(self) -> float:
+        """When the one that we follow was heard last, in any family; minus infinity if we follow nobody."""
+        return max((e.heard_at for e in self._by_version.values() if e.master is not None), default=-math.inf)
+
     def forget(self) -> None:
         """Follow nobody."""
         for ear in self._by_version.values():

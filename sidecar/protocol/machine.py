@@ -234,7 +234,7 @@ class Group:
         cause = self._cause_to_take_over(advert, theirs, now)
         if cause is not None:
             # Of two masters the one that we follow deals with the other; a third would only join in.
-            if ear.master not in (None, advert.source) and now - ear.heard_at < self.interval:
+            if ear.master != advert.source and now - self._ears.followed_at < self.interval:
                 return []
             reason, detail = cause
             if reason is not Reason.DEMOTED_MASTER:

@@ -541,6 +541,15 @@ def test_equal_masters_leave_the_decision_to_the_main_family_while_it_is_heard()
     assert group.role is Role.BACKUP
 
 
+def test_a_rival_that_is_heard_in_the_other_family_is_left_to_the_master_that_is_followed() -> None:
+    group = started(replace(DUAL, preempt=True))
+    group.handle(advert(), 1.0)
+    rival = advert(source=PEER6, advskew=100)
+    assert group.handle(rival, 1.5) == ()
+    assert group.role is Role.BACKUP
+    assert changes(group.handle(rival, 2.0))[0][0] is Role.MASTER
+
+
 def test_a_goodbye_in_both_families_counts_once() -> None:
     group = started(replace(DUAL, advskew=10))
     for source in (PEER, PEER6):
