@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,17 +32,8 @@ from tests.fakes.faults import (
 )
 from tests.fakes.host import Conditions, Node
 from tests.fakes.lan import Lan
-from tests.fakes.watchers import (
-    AtMost,
-    KeptLease,
-    bound,
-    down,
-    interval,
-    moment,
-    no_two_answerers,
-    no_two_masters,
-    rank,
-)
+from tests.fakes.verdict import check_story
+from tests.fakes.watchers import AtMost, bound, down, interval, moment, rank
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -115,59 +105,6 @@ def stories(unit: float) -> st.SearchStrategy[list[tuple[float, Fault]]]:
     return st.lists(st.tuples(short, st.one_of(kinds)), max_size=8)
 
 
-def play(lan: Lan, story: Sequence[tuple[float, Fault]]) -> None:
-    """Let the faults happen; one that names a node that the LAN does not have happens to another."""
-    count = len(lan.nodes)
-    for gap, fault in story:
-        lan.run(gap)
-        match fault:
-            case Cut(sender, receiver):
-                lan.inject(Cut(sender % count, receiver % count))
-            case Partition(members):
-                lan.inject(Partition(frozenset(n % count for n in members)))
-            case Heal() | Loss() | Mute():
-                lan.inject(fault)
-            case _:
-                lan.inject(replace(fault, node=fault.node % count))
-
-
-def check_outcome(lan: Lan) -> None:
-    """After the last fault: one master within the bound, the best where preempt is on, and no change after that."""
-    lan.settle()
-    lan.run(bound(lan))
-    settled = len(lan.history)
-    lan.run(2 * max(down(node) for node in lan.nodes))
-    assert lan.history[settled:] == [], "a role changed without a fault"
-    contenders, masters = lan.contenders(), lan.masters()
-    assert [node for node in lan.nodes if node.answers()] == masters
-    assert len(masters) == bool(contenders)
-    if masters and masters[0].config.preempt:
-        assert rank(masters[0]) == min(rank(node) for node in contenders)
-
-
-def check_no_storm(lan: Lan) -> None:
-    """Rivals answer one another at most once per interval, whatever was lost, repeated or late."""
-    for node in lan.nodes:
-        changes = sum(change.node == node.number for change in lan.history)
-        assert node.sent <= 2 * (lan.now / interval(node) + 1) + 2 * changes
-
-
-def check_delays(lan: Lan) -> None:
-    """Nobody leads before its start-up delay is over, nor preempts before its preempt delay is."""
-    began: dict[int, float] = {}
-    for change in lan.history:
-        config = lan.nodes[change.node].config
-        match change.reason:
-            case Reason.START | Reason.LINK_UP:
-                began[change.node] = change.at
-            case Reason.RESUMED:
-                began[change.node] = -math.inf
-            case Reason.PREEMPT:
-                assert change.at >= began[change.node] + max(config.startup_delay, config.preempt_delay)
-            case _ if change.after is Role.MASTER:
-                assert change.at >= began[change.node] + config.startup_delay
-
-
 # Any story ---------------------------------------------------------------------------------------------------------
 
 
@@ -192,12 +129,7 @@ def test_whatever_happens_at_default_timing(
     seed: int,
 ) -> None:
     lan = Lan(configs, Conditions(delay=delay, duplication=duplication, sealed=sealed), seed=seed, demotions=demotions)
-    lan.watchers += [no_two_masters(lan), no_two_answerers(lan), KeptLease(lan)]
-    lan.start()
-    play(lan, story)
-    check_outcome(lan)
-    check_no_storm(lan)
-    check_delays(lan)
+    check_story(lan, story)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +151,7 @@ def test_whatever_happens_at_other_timings(
     fleet: st.SearchStrategy[list[GroupConfig]], conditions: Conditions, unit: float, data: st.DataObject
 ) -> None:
     lan = Lan(data.draw(fleet), conditions, seed=data.draw(SEEDS))
-    lan.watchers += [no_two_masters(lan), no_two_answerers(lan), KeptLease(lan)]
-    lan.start()
-    play(lan, data.draw(stories(unit)))
-    check_outcome(lan)
-    check_no_storm(lan)
-    check_delays(lan)
+    check_story(lan, data.draw(stories(unit)))
 
 
 # One fault in a calm LAN: the promises -----------------------------------------------------------------------------
