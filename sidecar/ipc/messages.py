@@ -161,6 +161,7 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     detail: str
     master: str | None
     source: str
+    second_source: str | None = None
     transitions: int
     advbase: int
     advskew: int

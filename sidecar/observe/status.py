@@ -50,13 +50,15 @@ def _lag_line(lag: LagStatus) -> str:
 
 def _group_lines(group: GroupStatus) -> list[str]:
     master = "nobody known" if group.master is None else group.master
+    own = group.source if group.second_source is None else f"{group.source}, {group.second_source}"
     if group.master == group.source:
-        master = f"{group.source} (this node)"
+        master = f"{group.master} (this node)"
     return [
         f"{group.name}: {group.role.upper()}  vhid {group.vhid} on {group.interface}  {', '.join(group.vips)}",
         f"  since     {rfc3339(group.since)}  ({group.reason}: {group.detail})",
         f"  master    {master}",
-        f"  own       {group.source}  advbase {group.advbase}  advskew {group.advskew}",
+        f"  own       {own}  advbase {group.advbase}  advskew {group.advskew}",
+        *(f"  demoted   by {each.weight}  ({each.name}: {each.detail})" for each in group.demotions),
         f"  changes   {group.transitions}",
         f"  adverts   sent {group.adverts_sent}  received {group.adverts_received}  send errors {group.send_errors}",
         f"  dropped   {_counts(group.drops) or 'none'}",

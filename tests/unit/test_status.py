@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from sidecar.ipc.messages import GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import DemotionStatus, GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
 from sidecar.observe.status import as_json_text, as_text
 
 MASTER = GroupStatus(
@@ -48,6 +48,16 @@ def test_a_master_in_text() -> None:
         "  adverts   sent 17  received 5  send errors 0\n"
         "  dropped   bad-hmac 3, own-echo 1"
     )
+
+
+def test_both_families_and_demotion_in_text() -> None:
+    link = DemotionStatus(name="link:eth1", weight=240, detail="eth1 has no carrier")
+    group = msgspec.structs.replace(MASTER, second_source="fe80::11", demotion=240, demotions=(link,))
+    lines = as_text(reply(group)).splitlines()
+    assert lines[3:5] == [
+        "  own       10.0.0.11, fe80::11  advbase 1  advskew 100",
+        "  demoted   by 240  (link:eth1: eth1 has no carrier)",
+    ]
 
 
 def test_who_is_master_and_nothing_dropped_in_text() -> None:
