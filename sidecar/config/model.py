@@ -76,7 +76,8 @@ def _secret(password: SecretStr) -> SecretStr:
 
 WholeNumber = Annotated[int, BeforeValidator(values.whole_number)]
 Word = Annotated[str, AfterValidator(values.one_word)]
-FilePath = Annotated[str, AfterValidator(values.path)]
+OneLine = Annotated[str, AfterValidator(values.one_line)]
+FilePath = OneLine
 Lower = BeforeValidator(str.lower)
 Vips = Annotated[
     tuple[Annotated[IPInterface, BeforeValidator(_vip)], ...],
@@ -85,6 +86,7 @@ Vips = Annotated[
 ]
 Peers = Annotated[tuple[Annotated[IPAddress, BeforeValidator(values.peer)], ...], BeforeValidator(_split)]
 Duration = Annotated[float, BeforeValidator(values.duration), Field(ge=0, le=86400)]
+Command = Annotated[tuple[str, ...], BeforeValidator(values.command)]
 ReplayMode = Annotated[Literal["compat", "strict"], Lower]
 
 
@@ -206,6 +208,26 @@ class GroupKeys(_Keys):
         WholeNumber, Field(ge=1, le=86400), Remedy("use whole seconds from 1 to 86400, and NTP on every node")
     ] = 60
     """Seconds by which a peer's wall clock may differ, 1 to 86400; with `strict` only."""
+
+    ignore_link: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether the interface's carrier means nothing to this group (`ucarp --ignoreifstate`), as where a crossover cable
+    joins two nodes. Such a group neither demotes others for its interface nor is demoted for theirs."""
+
+    up_command: Annotated[Command, Remedy("use the absolute path of an executable file, or unset it")] = ()
+    """Command that is run once this node holds the VIPs, for each of them with the interface, the VIP and xparam as
+    arguments. The VIP is bound and announced whatever it does."""
+
+    down_command: Annotated[Command, Remedy("use the absolute path of an executable file, or unset it")] = ()
+    """Command that is run once this node holds the VIPs no more, and at the start; with the same arguments."""
+
+    neutral: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether the down command is not run at the start (`ucarp --neutral`)."""
+
+    shutdown: Annotated[bool, Lower, Remedy("use true or false")] = True
+    """Whether a master that is told to stop runs the down command before it ends (`ucarp --shutdown`)."""
+
+    xparam: Annotated[OneLine | None, Remedy("use a single argument on one line, or unset it")] = None
+    """Last argument of both commands (`ucarp --xparam`)."""
 
 
 class GlobalKeys(_Keys):

@@ -200,6 +200,12 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
         transport=keys.transport,
         replay=keys.replay,
         clock_skew=float(keys.clock_skew),
+        ignore_link=keys.ignore_link,
+        up_command=keys.up_command,
+        down_command=keys.down_command,
+        neutral=keys.neutral,
+        shutdown=keys.shutdown,
+        xparam=keys.xparam,
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -106,6 +107,8 @@ def load(
     placed = [place(group, here, problems) for group in every]
     passwords = [_passwords(group, problems) for group in every]
     refuse_clashes(placed, problems)
+    for group in every:
+        _check_commands(group, problems)
     shared = overlay([file.top, environment])
     kubernetes = _kubernetes(shared, every, environ=environ, problems=problems)
     plans = [plan_of(each, given) for each, given in zip(placed, passwords, strict=True)]
@@ -203,6 +206,19 @@ def _passwords_from(path: str, label: str, problems: Problems) -> tuple[bytes, .
         problems.add(label, f"{values.show(path)} {fault.fault}", remedy("password"))
         return ()
     return tuple(dict.fromkeys(secret for _, secret in secrets))
+
+
+def _check_commands(group: Group, problems: Problems) -> None:
+    """Report commands that cannot be run, so that nobody learns of it in a failover."""
+    for field, command in (("up_command", group.keys.up_command), ("down_command", group.keys.down_command)):
+        if not command:
+            continue
+        program = command[0]
+        if not _is_file(program):
+            problems.add(group.label(field), f"{values.show(program)} is no file", remedy(field))
+        elif not os.access(program, os.X_OK):
+            cure = "make it executable: chmod +x, or defaultMode: 0755 where it comes from a ConfigMap"
+            problems.add(group.label(field), f"{values.show(program)} is not executable", cure)
 
 
 def _kubernetes(

@@ -6,6 +6,7 @@ A fault never quotes a password, and quotes anything else only as ``show`` has i
 from __future__ import annotations
 
 import re
+import shlex
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from typing import TypeVar
 
@@ -193,8 +194,8 @@ def one_word(text: str) -> str:
     return text
 
 
-def path(text: str) -> str:
-    """Read a path that fits on one line of a message."""
+def one_line(text: str) -> str:
+    """Read text that fits on one line of a message: paths, an argument for commands."""
     if not text.isprintable():
         raise FaultError(f"{show(text)} has control characters in it")
     return text
@@ -202,11 +203,23 @@ def path(text: str) -> str:
 
 def socket_directory(text: str) -> str:
     """Read an absolute path that leaves room for a Unix socket's name."""
-    if not path(text).startswith("/"):
+    if not one_line(text).startswith("/"):
         raise FaultError(f"{show(text)} is not an absolute path")
     if len(text.encode()) > _SOCKET_DIRECTORY_BYTES:
         raise FaultError(f"{show(text)} is too long for a Unix socket's directory")
     return text
+
+
+def command(text: object) -> tuple[str, ...]:
+    """Read a command line as a shell would split it; nothing is expanded. The program comes by its absolute path."""
+    line = one_line(text if isinstance(text, str) else "")
+    try:
+        words = tuple(shlex.split(line))
+    except ValueError:
+        raise FaultError(f"{show(text)} has a quotation or an escape that does not end") from None
+    if not words or not words[0].startswith("/"):
+        raise FaultError(f"{show(text)} does not begin with an absolute path")
+    return words
 
 
 def how_many_passwords(count: int) -> None:

@@ -22,6 +22,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``key`` is the 20-byte HMAC key that signs, ``accepted_keys`` are further ones that peers may use; they are never
     shown. ``paths`` are one or two, the main IP version first; ``transport`` is multicast, broadcast or unicast;
     ``replay`` is strict or compat; ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
+    ``up_command`` and ``down_command`` are argument vectors, empty for none.
     """
 
     name: str
@@ -40,6 +41,12 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     transport: str = "multicast"
     replay: str = "compat"
     clock_skew: float = 60.0
+    ignore_link: bool = False
+    up_command: tuple[str, ...] = ()
+    down_command: tuple[str, ...] = ()
+    neutral: bool = False
+    shutdown: bool = True
+    xparam: str | None = None
 
     def __repr__(self) -> str:
         """Name the group without its key: a repr ends up in logs and tracebacks."""

@@ -35,6 +35,7 @@ groups:
   peers: []
   replay: strict
   clock_skew: 60
+  ignore_link: false
   # an advert every 1.500 s; a backup takes over 3.500 s after the last one
 """
 
@@ -67,3 +68,10 @@ def test_the_mirror() -> None:
     shown = effective_dict(load_on_node(ENOUGH | given))
     assert (shown["kubernetes"], shown["pod_name"], shown["pod_namespace"]) == ("on", "p", "n")
     assert (shown["role_label"], shown["kubeconfig"]) == ("carp-role", None)
+
+
+def test_commands_where_there_is_one() -> None:
+    given = {"CARP_UP_COMMAND": "/bin/sh -c 'exit 0'", "CARP_XPARAM": "x y", "CARP_NEUTRAL": "yes"}
+    (group,) = effective_dict(load_on_node(ENOUGH | given))["groups"]
+    assert (group["up_command"], group["down_command"], group["xparam"]) == ("/bin/sh -c 'exit 0'", None, "x y")
+    assert (group["neutral"], group["shutdown"], group["ignore_link"]) == (True, True, False)

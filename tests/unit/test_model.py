@@ -19,7 +19,8 @@ VARIABLES = {
     "CARP_STARTUP_DELAY", "CARP_ADDRESS_FAMILY", "CARP_SOURCE_ADDRESS6", "CARP_MULTICAST_GROUP6",
     "CARP_DEAD_RATIO", "CARP_PREEMPT", "CARP_SOURCE_ADDRESS", "CARP_MULTICAST_GROUP", "CARP_REPLAY", "CARP_KUBERNETES",
     "CARP_ROLE_LABEL", "POD_NAME", "POD_NAMESPACE", "NODE_NAME", "KUBECONFIG", "CARP_RUNTIME_DIR", "CARP_LOG_LEVEL",
-    "CARP_LOG_FORMAT", "CARP_CONFIG_FILE",
+    "CARP_LOG_FORMAT", "CARP_CONFIG_FILE", "CARP_IGNORE_LINK", "CARP_UP_COMMAND", "CARP_DOWN_COMMAND", "CARP_NEUTRAL",
+    "CARP_SHUTDOWN", "CARP_XPARAM",
 }  # fmt: skip
 
 
@@ -38,6 +39,8 @@ def test_defaults() -> None:
     settings = Settings.model_validate({})
     assert (settings.advbase, settings.advskew, settings.dead_ratio, settings.preempt) == (1, 0, 3, False)
     assert (str(settings.multicast_group), settings.replay) == ("224.0.0.18", "strict")
+    assert (settings.up_command, settings.down_command, settings.xparam) == ((), (), None)
+    assert (settings.neutral, settings.shutdown, settings.ignore_link) == (False, True, False)
     assert (settings.kubernetes, settings.role_label) == ("auto", "carp-role")
     assert (settings.runtime_dir, settings.log_level, settings.log_format) == ("/run/carp-sidecar", "info", "json")
     assert settings.config_file == "/etc/carp-sidecar/config.yaml"
@@ -74,6 +77,10 @@ def test_vips_as_text_or_list(vips: object) -> None:
         (GroupKeys, {"clock_skew": "0"}),
         (GroupKeys, {"clock_skew": "86401"}),
         (GroupKeys, {"vhdi": "1"}),
+        (GroupKeys, {"up_command": "up.sh"}),
+        (GroupKeys, {"down_command": ["/down"]}),
+        (GroupKeys, {"neutral": "maybe"}),
+        (GroupKeys, {"xparam": "two\nlines"}),
         (GlobalKeys, {"log_level": "loud"}),
         (IdentityKeys, {"pod_namespace": "../kube-system"}),
     ],

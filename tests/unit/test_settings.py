@@ -410,3 +410,32 @@ def test_children_get_a_clean_environment() -> None:
         "POD_NAME": "x", "PYTHONSTARTUP": "/evil", "LD_PRELOAD": "/evil", "LC_password": "x", "XPATH": "x",
     }  # fmt: skip
     assert environment_for_children(kept | dropped) == kept
+
+
+# Commands ------------------------------------------------------------------------------------------------------------
+
+COMMAND = "use the absolute path of an executable file, or unset it"
+
+
+def test_commands_reach_the_plan() -> None:
+    given = {"CARP_UP_COMMAND": "/bin/sh -x", "CARP_DOWN_COMMAND": "/bin/sh", "CARP_XPARAM": "x y"}
+    (group,) = load_on_node(ENOUGH | given | {"CARP_SHUTDOWN": "no", "CARP_IGNORE_LINK": "yes"}).plan.groups
+    assert (group.up_command, group.down_command, group.xparam) == (("/bin/sh", "-x"), ("/bin/sh",), "x y")
+    assert (group.neutral, group.shutdown, group.ignore_link) == (False, False, True)
+
+
+def test_a_command_that_cannot_be_run_is_found_at_start_up(tmp_path: Path) -> None:
+    plain = tmp_path / "up.sh"
+    plain.write_text("#!/bin/sh\n")
+    plain.chmod(0o644)
+    given = {"CARP_UP_COMMAND": str(plain), "CARP_DOWN_COMMAND": f"{tmp_path} x"}
+    assert mistakes(ENOUGH | given) == [
+        f"CARP_UP_COMMAND: {str(plain)!r} is not executable; "
+        "make it executable: chmod +x, or defaultMode: 0755 where it comes from a ConfigMap",
+        f"CARP_DOWN_COMMAND: {str(tmp_path)!r} is no file; {COMMAND}",
+    ]
+    plain.chmod(0o755)
+    assert mistakes(ENOUGH | {"CARP_UP_COMMAND": str(plain)}) == []
+    assert mistakes(ENOUGH | {"CARP_UP_COMMAND": "/nonexistent/up.sh"}) == [
+        f"CARP_UP_COMMAND: '/nonexistent/up.sh' is no file; {COMMAND}"
+    ]

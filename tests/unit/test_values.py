@@ -102,8 +102,12 @@ def test_vips_keep_their_host_bits_and_get_a_host_prefix(text: str, normal: str)
         ),
         (values.one_word, "eth0 eth1", "'eth0' ... has white space or control characters in it"),
         (values.one_word, "eth\x7f", "'eth\\x7f' has white space or control characters in it"),
-        (values.path, "/a\0b", "'/a\\x00b' has control characters in it"),
-        (values.path, "/a\nb", "'/a' ... has control characters in it"),
+        (values.one_line, "/a\0b", "'/a\\x00b' has control characters in it"),
+        (values.one_line, "/a\nb", "'/a' ... has control characters in it"),
+        (values.command, "ip-up.sh", "'ip-up.sh' does not begin with an absolute path"),
+        (values.command, "''", "\"''\" does not begin with an absolute path"),
+        (values.command, "/up 'a", "'/up' ... has a quotation or an escape that does not end"),
+        (values.command, "/up\nx", "'/up' ... has control characters in it"),
         (values.socket_directory, "run", "'run' is not an absolute path"),
         (values.socket_directory, "/" + "r" * 90, f"{'/' + 'r' * 90!r} is too long for a Unix socket's directory"),
         (values.password, b"", "is empty"),
@@ -129,7 +133,7 @@ def test_faults(read: Callable[[Any], object], text: str | bytes, fault: str) ->
         (values.dns_subdomain, "carp-sidecar-x7k2p"),
         (values.dns_subdomain, ".".join(["a" * 63] * 3)),
         (values.one_word, "enp3s0f1np1@x"),
-        (values.path, "/a b"),
+        (values.one_line, "/a b"),
         (values.socket_directory, "/" + "r" * 89),
         (values.password, b"x" * 20),
         (values.password, "ä".encode()),
@@ -167,3 +171,16 @@ def test_a_time_has_a_unit_or_is_seconds(text: str, seconds: float) -> None:
 def test_what_is_no_time(text: object) -> None:
     with pytest.raises(values.FaultError):
         values.duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/etc/vip-up.sh", ("/etc/vip-up.sh",)),
+        ("  /up  -v 'two words' ", ("/up", "-v", "two words")),
+        ("/up $HOME `id` *", ("/up", "$HOME", "`id`", "*")),
+        ('"/with space/up"', ("/with space/up",)),
+    ],
+)
+def test_commands_are_split_as_a_shell_would_and_nothing_is_expanded(text: str, words: tuple[str, ...]) -> None:
+    assert values.command(text) == words
