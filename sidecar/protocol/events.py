@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sidecar.protocol.types import IPAddress
+from sidecar.protocol.types import BOW_OUT, IPAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,11 @@ class AdvertReceived:
     advskew: int
     demotion: int
     sealed: bool = False
+
+    @property
+    def bow_out(self) -> bool:
+        """The sender is master no longer."""
+        return self.advbase == self.advskew == BOW_OUT
 
 
 @dataclass(frozen=True, slots=True)

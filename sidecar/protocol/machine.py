@@ -7,20 +7,17 @@ ucarp's carp.c for the tie-break. Deadlines are absolute monotonic seconds; noth
 from __future__ import annotations
 
 import math
-from ipaddress import IPv4Address
 from typing import assert_never
 
-from sidecar.protocol import effects, events, timing
+from sidecar.protocol import effects, election, events, timing
 from sidecar.protocol.demotion import HARD, Demotions
 from sidecar.protocol.ears import Ear, Ears
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.events import AdvertReceived, Event
+from sidecar.protocol.mastership import Mastership
 from sidecar.protocol.transitions import TRANSITIONS
 from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress, Reason, Role
 
-ANNOUNCE_SPACING = 1.1
-"""Seconds between announcements: Linux holds an ARP entry for 1 s (``locktime``) against a change."""
-ANNOUNCE_COUNT = 4
 STAGGER = 1 / 4096
 """Seconds per unit of advskew that a backup waits before it follows a master who leaves or is demoted, so that backups
 do not all stand up together."""
@@ -35,22 +32,14 @@ class Group:
     """The state of one group; ``handle`` and ``deadline`` are its whole interface, the attributes are for reading."""
 
     __slots__ = (
-        "_announce_at",
-        "_announcements_left",
-        "_answer_by",
         "_down_detail",
         "_down_reason",
         "_ears",
         "_granted_extra",
-        "_last_sent",
         "_leads_from",
-        "_leased",
-        "_master_since",
-        "_next_advert",
-        "_next_renewal",
+        "_mastership",
         "_preempts_from",
         "_releases_pending",
-        "_replied_at",
         "_stopping",
         "_yields_until",
         "config",
@@ -66,15 +55,7 @@ class Group:
         self._down_reason = Reason.MASTER_DOWN
         self._down_detail = ""
         self._granted_extra = False
-        self._master_since = -math.inf
-        self._next_advert = math.inf
-        self._last_sent = -math.inf
-        self._replied_at = -math.inf
-        self._announce_at = math.inf
-        self._announcements_left = 0
-        self._answer_by = math.inf
-        self._next_renewal = math.inf
-        self._leased = False
+        self._mastership: Mastership | None = None
         self._leads_from = -math.inf
         self._preempts_from = -math.inf
         self._yields_until = -math.inf
@@ -97,9 +78,10 @@ class Group:
         return timing.interval(advbase=self.config.advbase, advskew=self.config.advskew)
 
     @property
-    def _advertised_interval(self) -> float:
-        """What our adverts say of it: more than the truth where we are demoted."""
-        return timing.interval(advbase=self.config.advbase, advskew=self.demotions.advskew(self.config.advskew))
+    def _candidate(self) -> election.Candidate:
+        """How we stand: our adverts claim a longer interval than they have where we are demoted."""
+        interval = timing.interval(advbase=self.config.advbase, advskew=self.demotions.advskew(self.config.advskew))
+        return election.Candidate(interval=interval, demotion=self.demotion)
 
     @property
     def master_down(self) -> float:
@@ -109,15 +91,9 @@ class Group:
 
     def deadline(self) -> float | None:
         """Return when ``Tick`` is due (monotonic seconds), or None if only an event can change anything."""
-        match self.role:
-            case Role.INIT:
-                return None
-            case Role.BACKUP:
-                return self._ears.down_at
-            case Role.MASTER:
-                return min(self._next_advert, self._announce_at, self._answer_by)
-            case _:
-                assert_never(self.role)
+        if self._mastership is not None:
+            return self._mastership.deadline
+        return self._ears.down_at if self.role is Role.BACKUP else None
 
     def handle(self, event: Event, now: float) -> tuple[Effect, ...]:
         """Take one event at ``now`` and return what is to be done, in order."""
@@ -195,16 +171,15 @@ class Group:
         """Tell a new demotion at once, as OpenBSD does; nobody lets go before somebody better has stood up."""
         before = self.demotion
         self.demotions.take(event.name, weight=event.weight, detail=event.detail, until=now + event.seconds)
-        return self._advertise_and_renew(now) if self.role is Role.MASTER and self.demotion > before else []
+        return self._advertise(self._mastership, now) if self._mastership and self.demotion > before else []
 
     def _hand_over(self, now: float) -> list[Effect]:
         """Say goodbye, which every implementation obeys, but answer on until somebody has stood up."""
-        if self.role is not Role.MASTER:
+        if self._mastership is None:
             return []
         self._yields_until = now + max(self.master_down, LONGEST_STAGGER)
         # The next regular advert would call those back who wait for their turn to stand up.
-        self._next_advert = max(self._next_advert, now + LONGEST_STAGGER)
-        self._last_sent = self._next_advert - self.interval
+        self._mastership.hush(now + LONGEST_STAGGER)
         return [self._bow_out()]
 
     # Adverts of others -------------------------------------------------------------------------------------------
@@ -213,25 +188,18 @@ class Group:
         ear = self._ears.of(advert.source)
         if ear is None:
             return []
-        match self.role:
-            case Role.INIT:
-                return []
-            case Role.BACKUP:
-                return self._advert_as_backup(advert, ear, now)
-            case Role.MASTER:
-                return self._advert_as_master(advert, ear, now)
-            case _:
-                assert_never(self.role)
+        if self._mastership is not None:
+            return self._advert_as_master(advert, ear, self._mastership, now)
+        return self._advert_as_backup(advert, ear, now) if self.role is Role.BACKUP else []
 
     def _advert_as_backup(self, advert: AdvertReceived, ear: Ear, now: float) -> list[Effect]:
-        theirs = timing.interval(advbase=advert.advbase, advskew=advert.advskew)
-        if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
+        if advert.bow_out:
             # One that was overtaken on its way changes nothing: another has stood up already.
             if ear.master == advert.source or self._ears.master is None:
                 self._ears.forget()
                 self._stand_up_in_turn(Reason.BOW_OUT, f"{advert.source} said goodbye", now)
             return []
-        cause = self._cause_to_take_over(advert, theirs, now)
+        cause = self._cause_to_take_over(advert, now)
         if cause is not None:
             # Of two masters the one that we follow deals with the other; a third would only join in.
             if ear.master != advert.source and now - self._ears.followed_at < self.interval:
@@ -249,35 +217,24 @@ class Group:
         self._granted_extra = False
         return []
 
-    def _cause_to_take_over(self, advert: AdvertReceived, theirs: float, now: float) -> tuple[Reason, str] | None:
-        """Return why a backup need not wait for the timer: its reason and a sentence for people."""
+    def _cause_to_take_over(self, advert: AdvertReceived, now: float) -> tuple[Reason, str] | None:
         if now < self._leads_from:
             return None
         preempts = self.config.preempt and now >= max(self._preempts_from, self._yields_until)
-        ours = self._advertised_interval
-        if preempts and ours < theirs and advert.demotion >= self.demotion:
-            detail = f"{advert.source} advertises every {theirs:.3f} s, this node every {ours:.3f} s"
-            return Reason.PREEMPT, detail
-        if advert.demotion > self.demotion:
-            detail = f"{advert.source} is demoted by {advert.demotion}, this node by {self.demotion}"
-            return Reason.DEMOTED_MASTER, detail
-        # OpenBSD looks at no demotion here: two masters of which the worse cannot hear patience would alternate.
-        if self.config.advbase != 0 and self.master_down < theirs and advert.demotion >= self.demotion:
-            detail = f"{advert.source} advertises every {theirs:.3f} s, our timer is {self.master_down:.3f} s"
-            return Reason.SLOWER_MASTER, detail
-        return None
+        patience = self.master_down if self.config.advbase else None
+        return election.cause_to_take_over(advert, self._candidate, preempts=preempts, patience=patience)
 
     def _stand_up_in_turn(self, reason: Reason, detail: str, now: float) -> None:
         due = now + self.config.advskew * STAGGER
         if due < self._ears.down_at:
             self._arm_down(due, reason, detail)
 
-    def _advert_as_master(self, advert: AdvertReceived, ear: Ear, now: float) -> list[Effect]:
-        if advert.advbase == BOW_OUT and advert.advskew == BOW_OUT:
+    def _advert_as_master(self, advert: AdvertReceived, ear: Ear, mastership: Mastership, now: float) -> list[Effect]:
+        if advert.bow_out:
             return []
-        theirs = timing.interval(advbase=advert.advbase, advskew=advert.advskew)
         yields = now < self._yields_until
-        if yields or self._outranked_by(advert, theirs, ear, now):
+        if yields or self._outranked_by(advert, ear, since=mastership.since, now=now):
+            theirs = election.interval_of(advert)
             detail = f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}"
             done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
             # The other family's timer rests until something is heard there: what it does not hear proves nothing now.
@@ -286,42 +243,40 @@ class Group:
             ear.down_at = now + self.master_down
             return done
         ear.heard_at = now
-        # A rival that we outrank learns of it at once, at most once per interval: his answer must not start a storm.
-        if now - self._replied_at < self.interval:
+        if not mastership.may_reply(now):
             return []
-        self._replied_at = now
-        done = self._advertise_and_renew(now)
-        if self._leased:
-            self._announcements_left = max(self._announcements_left, 1)
-            self._announce_at = now + ANNOUNCE_SPACING  # again, once he has let go
+        done = self._advertise(mastership, now)
+        if mastership.leased:
+            mastership.announce_to_rival(now)
             done.append(effects.Announce())
         return done
 
-    def _outranked_by(self, advert: AdvertReceived, theirs: float, ear: Ear, now: float) -> bool:
-        if advert.demotion != self.demotion:
-            return advert.demotion < self.demotion
-        ours = self._advertised_interval
-        if ours != theirs:
-            return ours > theirs
+    def _outranked_by(self, advert: AdvertReceived, ear: Ear, *, since: float, now: float) -> bool:
+        outranked = election.outranks(advert, self._candidate)
+        if outranked is not None:
+            return outranked
         main = self._ears.main
-        if ear is not main and now - max(main.heard_at, self._master_since) < 2 * self.interval:
-            return False  # the main family's addresses decide, if anything is heard there: both families may not differ
-        return _ranks_before(advert.source, ear.source, sealed=advert.sealed)
+        if ear is not main and now - max(main.heard_at, since) < 2 * self.interval:
+            return False  # while anything is heard in the main family it decides: the other may be in another order
+        return election.ranks_before(advert.source, ear.source, sealed=advert.sealed)
 
     # Time --------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> list[Effect]:
         if self.role is Role.BACKUP and now >= self._ears.down_at:
             return self._master_is_down(now)
-        if self.role is not Role.MASTER:
+        mastership = self._mastership
+        if mastership is None:
             return []
-        if now >= self._answer_by:
-            return self._lease_unanswered(now)
+        if mastership.unanswered(now):
+            # Whoever binds for us does not answer, so the kernel has let go of the VIPs, or is about to.
+            detail = f"no renewal of the lease was confirmed for {self.config.lease:g} s"
+            return self._give_up(Reason.LEASE_UNANSWERED, detail, now)
         done: list[Effect] = []
-        if now >= self._next_advert:
-            done += self._advertise_and_renew(now)
-        if now >= self._announce_at:
-            self._schedule_announcement(now)
+        if mastership.advert_due(now):
+            done += self._advertise(mastership, now)
+        if mastership.announcement_due(now):
+            mastership.announce(now)
             done.append(effects.Announce())
         return done
 
@@ -339,16 +294,10 @@ class Group:
 
     def _depose_if_late(self, now: float) -> list[Effect]:
         """A master that was silent for as long as its peers wait has been replaced, whatever it still believes."""
-        if self.role is not Role.MASTER:
+        silent = None if self._mastership is None else self._mastership.silence(now)
+        if silent is None:
             return []
-        config = self.config
-        skew = config.advskew if config.advbase == 0 else 0
-        window = timing.master_down(advbase=config.advbase, advskew=skew, dead_ratio=config.dead_ratio)
-        window = max(window, 1.5 * self.interval)  # a dead ratio of 1 must not depose whoever is on time
-        silent = now - self._last_sent
-        if silent < window:
-            return []
-        detail = f"this process was not run for {silent:.3f} s, peers wait {window:.3f} s"
+        detail = f"this process was not run for {silent:.3f} s, peers do not wait so long"
         done = self._leave(Reason.WOKE_LATE, detail)
         self._arm_down(now + self.master_down)
         return done
@@ -363,22 +312,16 @@ class Group:
     # The lease ---------------------------------------------------------------------------------------------------
 
     def _lease_answered(self, error: str | None, now: float) -> list[Effect]:
-        if self.role is not Role.MASTER or self._releases_pending:
+        mastership = self._mastership
+        if mastership is None or self._releases_pending:
             return []  # the answer to a lease that was given up since
-        if error is None:
-            self._answer_by = math.inf
-            self.demotions.give_back(LEASE)
-            if self._leased:
-                return []
-            self._leased = True
-            self._schedule_announcement(now)
-            return [effects.Announce()]
-        return self._give_up(Reason.BIND_FAILED, error, now)
-
-    def _lease_unanswered(self, now: float) -> list[Effect]:
-        """Step down: whoever binds for us does not answer, so the kernel has let go of the VIPs, or is about to."""
-        detail = f"no renewal of the lease was confirmed for {self.config.lease:g} s"
-        return self._give_up(Reason.LEASE_UNANSWERED, detail, now)
+        if error is not None:
+            return self._give_up(Reason.BIND_FAILED, error, now)
+        self.demotions.give_back(LEASE)
+        if not mastership.answered():
+            return []
+        mastership.announce(now)
+        return [effects.Announce()]
 
     def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
@@ -387,25 +330,9 @@ class Group:
         self.demotions.take(LEASE, weight=HARD, detail=detail, until=now + LEASE_RETRY)
         return [*done, self._bow_out()]
 
-    def _advertise_and_renew(self, now: float) -> list[Effect]:
-        """Renew with an advert and never without: peers count from the last advert, and the lease must end before them.
-
-        Fast adverts need not renew each time: an eighth of the lease between renewals is near enough.
-        """
-        done = self._send_advert(now)
-        if self._leased and now >= self._next_renewal:  # before that, Bind is on its way
-            done.append(effects.Renew())
-            self._await_answer(now)
-        return done
-
-    def _await_answer(self, now: float) -> None:
-        seldom = self.config.lease / 8
-        self._next_renewal = now + seldom if self.interval < seldom else now
-        self._answer_by = min(self._answer_by, now + self.config.lease)
-
-    def _schedule_announcement(self, now: float) -> None:
-        self._announcements_left -= 1
-        self._announce_at = now + ANNOUNCE_SPACING if self._announcements_left > 0 else math.inf
+    def _advertise(self, mastership: Mastership, now: float) -> list[Effect]:
+        advert = self._advert_of_ours()
+        return [advert, effects.Renew()] if mastership.advertise(now) else [advert]
 
     # Role changes ------------------------------------------------------------------------------------------------
 
@@ -416,15 +343,14 @@ class Group:
     def _become_master(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         changed = self._switch(reason, detail)
         self._ears.forget()
-        self._master_since = now
-        self._leased = False
-        self._announcements_left = ANNOUNCE_COUNT
-        self._announce_at = math.inf
         self._yields_until = -math.inf
-        self._answer_by = math.inf
-        self._await_answer(now)
+        config = self.config
+        # The earliest peer is one without a skew of its own.
+        skew = config.advskew if config.advbase == 0 else 0
+        patience = timing.master_down(advbase=config.advbase, advskew=skew, dead_ratio=config.dead_ratio)
+        self._mastership = Mastership(now, interval=self.interval, lease=config.lease, patience=patience)
         # The advert first: it stops the other backups while the kernel binds.
-        return [*self._send_advert(now), effects.Bind(), changed]
+        return [*self._advertise(self._mastership, now), effects.Bind(), changed]
 
     def _become_backup(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Begin to listen, at the start or when the link returns."""
@@ -436,20 +362,17 @@ class Group:
 
     def _leave(self, reason: Reason, detail: str) -> list[Effect]:
         """Stop being what we are; a master lets go of the VIPs before anything else."""
-        was_master = self.role is Role.MASTER
         changed = self._switch(reason, detail)
         self._ears.forget()
-        if not was_master:
+        if self._mastership is None:
             return [changed]
+        self._mastership = None
         self._releases_pending += 1
         return [effects.Release(), changed]
 
-    def _send_advert(self, now: float) -> list[Effect]:
-        self._last_sent = now
-        self._next_advert = now + self.interval
-        config = self.config
-        advskew = self.demotions.advskew(config.advskew)
-        return [effects.Advertise(advbase=config.advbase, advskew=advskew, demotion=self.demotion)]
+    def _advert_of_ours(self) -> Effect:
+        advskew = self.demotions.advskew(self.config.advskew)
+        return effects.Advertise(advbase=self.config.advbase, advskew=advskew, demotion=self.demotion)
 
     def _bow_out(self) -> Effect:
         return effects.Advertise(advbase=BOW_OUT, advskew=BOW_OUT, demotion=self.demotion)
@@ -459,14 +382,3 @@ class Group:
         self._down_reason = reason
         self._down_detail = detail
         self._granted_extra = False
-
-
-def _ranks_before(theirs: IPAddress, ours: IPAddress, *, sealed: bool) -> bool:
-    """Tell whether ``theirs`` stays master when both advertise the same interval.
-
-    Between our own kind it is the lower address. ucarp compares s_addr as the CPU reads it, so that on x86 and arm64
-    the last octet counts most; with one that may be ucarp both sides have to do so.
-    """
-    if not sealed and isinstance(theirs, IPv4Address) and isinstance(ours, IPv4Address):
-        return theirs.packed[::-1] < ours.packed[::-1]
-    return int(theirs) < int(ours)

@@ -10,7 +10,8 @@ import pytest
 from sidecar.protocol import events
 from sidecar.protocol.demotion import HARD
 from sidecar.protocol.effects import Advertise, Announce, Bind, Effect, Finished, Release, Renew, RoleChanged
-from sidecar.protocol.machine import ANNOUNCE_COUNT, ANNOUNCE_SPACING, LEASE_RETRY, LONGEST_STAGGER, Group
+from sidecar.protocol.machine import LEASE_RETRY, LONGEST_STAGGER, Group
+from sidecar.protocol.mastership import ANNOUNCE_COUNT, ANNOUNCE_SPACING
 from sidecar.protocol.types import GroupConfig, IPAddress, Reason, Role
 
 OWN = IPv4Address("10.0.0.5")
@@ -520,6 +521,14 @@ def test_who_lost_to_a_master_of_one_family_does_not_try_again_for_the_others_si
     group.handle(advert(), 8.0)  # heard again: its silence counts from now on
     group.handle(advert(source=PEER6), 8.5)
     assert group.deadline() == pytest.approx(8.0 + group.master_down)
+
+
+def test_whoever_woke_late_for_one_family_waits_for_that_one_only() -> None:
+    group = started(DUAL)
+    group.handle(advert(source=PEER6), 2.9)
+    assert group.handle(TICK, 3.9) == ()
+    assert group.deadline() == 4.9
+    assert changes(group.handle(TICK, 4.9)) == [(Role.MASTER, Reason.MASTER_DOWN)]
 
 
 def test_an_advert_of_a_family_that_the_group_does_not_speak_changes_nothing() -> None:

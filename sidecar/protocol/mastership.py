@@ -1,0 +1,122 @@
+"""The clockwork of one mastership: when to advertise, renew and announce, and when not to believe in it any more."""
+
+from __future__ import annotations
+
+import math
+
+ANNOUNCE_SPACING = 1.1
+"""Seconds between announcements: Linux holds an ARP entry for 1 s (``locktime``) against a change."""
+ANNOUNCE_COUNT = 4
+
+
+class Mastership:
+    """Made when a group becomes master, dropped when it no longer is. Times are monotonic seconds.
+
+    ``interval`` is between two adverts, ``lease`` is how long the kernel keeps the VIPs after a renewal, ``patience``
+    is how long peers wait for an advert.
+    """
+
+    __slots__ = (
+        "_announce_at",
+        "_announcements_left",
+        "_answer_by",
+        "_interval",
+        "_last_advert",
+        "_lease",
+        "_next_advert",
+        "_next_renewal",
+        "_patience",
+        "_replied_at",
+        "leased",
+        "since",
+    )
+
+    def __init__(self, now: float, *, interval: float, lease: float, patience: float) -> None:
+        self.since = now
+        self.leased = False
+        """The kernel holds the VIPs."""
+        self._interval = interval
+        self._lease = lease
+        self._patience = max(patience, 1.5 * interval)  # a dead ratio of 1 must not depose whoever is on time
+        self._last_advert = self._next_advert = now
+        self._next_renewal = -math.inf
+        self._answer_by = math.inf
+        self._announcements_left = ANNOUNCE_COUNT
+        self._announce_at = math.inf
+        self._replied_at = -math.inf
+        self._await_answer(now)
+
+    @property
+    def deadline(self) -> float:
+        """When something is due."""
+        return min(self._next_advert, self._announce_at, self._answer_by)
+
+    # Adverts and renewals ----------------------------------------------------------------------------------------
+
+    def advert_due(self, now: float) -> bool:
+        """Tell whether it is time for an advert."""
+        return now >= self._next_advert
+
+    def advertise(self, now: float) -> bool:
+        """Note that an advert leaves; return whether the lease is renewed with it.
+
+        A renewal comes with an advert and never without: peers count from the last advert, and the lease must end
+        before they take over. Fast adverts need not renew each time: an eighth of the lease between renewals is near
+        enough.
+        """
+        self._last_advert = now
+        self._next_advert = now + self._interval
+        if not self.leased or now < self._next_renewal:  # before that, Bind is on its way
+            return False
+        self._await_answer(now)
+        return True
+
+    def hush(self, until: float) -> None:
+        """Send no regular advert before ``until``, and let nobody take that for silence."""
+        self._next_advert = max(self._next_advert, until)
+        self._last_advert = self._next_advert - self._interval
+
+    def silence(self, now: float) -> float | None:
+        """Return for how many seconds no advert was sent if peers no longer wait, or None if they do."""
+        silent = now - self._last_advert
+        return silent if silent >= self._patience else None
+
+    def may_reply(self, now: float) -> bool:
+        """Tell whether a rival gets an answer now, at most once per interval: his answer must not start a storm."""
+        if now - self._replied_at < self._interval:
+            return False
+        self._replied_at = now
+        return True
+
+    # The lease ---------------------------------------------------------------------------------------------------
+
+    def answered(self) -> bool:
+        """Note that the lease stands; return whether that is news."""
+        self._answer_by = math.inf
+        news, self.leased = not self.leased, True
+        return news
+
+    def unanswered(self, now: float) -> bool:
+        """Tell whether the parent has confirmed nothing for the length of a lease."""
+        return now >= self._answer_by
+
+    def _await_answer(self, now: float) -> None:
+        seldom = self._lease / 8
+        self._next_renewal = now + seldom if self._interval < seldom else now
+        self._answer_by = min(self._answer_by, now + self._lease)
+
+    # Announcements -----------------------------------------------------------------------------------------------
+
+    def announcement_due(self, now: float) -> bool:
+        """Tell whether it is time for another announcement."""
+        return now >= self._announce_at
+
+    def announce(self, now: float) -> None:
+        """Note an announcement and plan the next one, if one is left."""
+        self._announcements_left -= 1
+        self._announce_at = now + ANNOUNCE_SPACING if self._announcements_left > 0 else math.inf
+
+    def announce_to_rival(self, now: float) -> None:
+        """Note an announcement because of a rival, and plan another for when he has let go."""
+        self._announcements_left = max(self._announcements_left, 1)
+        self._announce_at = now + ANNOUNCE_SPACING

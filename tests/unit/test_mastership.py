@@ -1,0 +1,98 @@
+"""The clockwork of a mastership."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.protocol.mastership import ANNOUNCE_COUNT, ANNOUNCE_SPACING, Mastership
+
+
+def begun(*, interval: float = 1.0, lease: float = 2.0, patience: float = 3.0) -> Mastership:
+    mastership = Mastership(10.0, interval=interval, lease=lease, patience=patience)
+    mastership.advertise(10.0)
+    return mastership
+
+
+def test_no_advert_renews_before_the_lease_stands() -> None:
+    mastership = begun()
+    assert mastership.deadline == 11.0
+    assert mastership.advertise(11.0) is False
+    assert mastership.answered() is True
+    assert mastership.advertise(11.5) is True
+    assert mastership.answered() is False
+
+
+def test_adverts_are_due_an_interval_after_the_last() -> None:
+    mastership = begun()
+    assert not mastership.advert_due(10.999)
+    assert mastership.advert_due(11.0)
+
+
+def test_the_answer_is_awaited_from_the_first_request_on() -> None:
+    mastership = begun()
+    mastership.advertise(11.0)
+    assert not mastership.unanswered(11.999)
+    assert mastership.unanswered(12.0)
+    mastership.answered()
+    assert not mastership.unanswered(99.0)
+    mastership.advertise(12.0)
+    mastership.advertise(13.0)
+    assert mastership.unanswered(14.0)
+
+
+def test_fast_adverts_renew_every_eighth_of_the_lease() -> None:
+    mastership = begun(interval=1 / 256, lease=1.0)
+    mastership.answered()
+    renewals = [tick for tick in range(1, 257) if mastership.advertise(10 + tick / 256)]
+    assert renewals == list(range(32, 257, 32))
+
+
+@pytest.mark.parametrize(("interval", "patience", "silent"), [(1.0, 3.0, 3.0), (1.9, 2.0, 2.85)])
+def test_silence_counts_once_peers_no_longer_wait(interval: float, patience: float, silent: float) -> None:
+    mastership = begun(interval=interval, patience=patience)
+    assert mastership.silence(10 + silent - 0.001) is None
+    assert mastership.silence(10 + silent) == pytest.approx(silent)
+
+
+def test_a_hush_is_no_silence() -> None:
+    mastership = begun(interval=0.01, patience=0.03)
+    mastership.hush(10.06)
+    assert not mastership.advert_due(10.05)
+    assert mastership.silence(10.06) is None
+    assert mastership.advert_due(10.06)
+
+
+def test_a_hush_that_ends_before_the_next_advert_changes_nothing() -> None:
+    mastership = begun()
+    mastership.hush(10.06)
+    assert not mastership.advert_due(10.999)
+
+
+def test_a_rival_is_answered_once_an_interval() -> None:
+    mastership = begun()
+    assert [mastership.may_reply(at) for at in (10.0, 10.9, 11.0, 11.1)] == [True, False, True, False]
+
+
+def test_announcements_are_counted_and_spaced() -> None:
+    mastership = begun(interval=100.0, lease=200.0)
+    mastership.answered()
+    now, made = 10.0, 0
+    mastership.announce(now)
+    while mastership.deadline < 100:
+        now = mastership.deadline
+        assert mastership.announcement_due(now)
+        mastership.announce(now)
+        made += 1
+    assert made == ANNOUNCE_COUNT - 1
+    assert now == pytest.approx(10 + ANNOUNCE_SPACING * (ANNOUNCE_COUNT - 1))
+
+
+def test_after_a_rival_one_announcement_follows() -> None:
+    mastership = begun(interval=100.0, lease=200.0)
+    mastership.answered()
+    for at in range(10, 10 + ANNOUNCE_COUNT):
+        mastership.announce(float(at))
+    mastership.announce_to_rival(50.0)
+    assert mastership.deadline == pytest.approx(50 + ANNOUNCE_SPACING)
+    mastership.announce(mastership.deadline)
+    assert mastership.deadline == 110.0
