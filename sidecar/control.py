@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import MessageError, StatusReply, StatusRequest, Unavailable
@@ -86,17 +89,20 @@ class ControlServer:
             return None
         self._next_token += 1
         self._waiting[self._next_token] = channel
-        return StatusRequest(token=self._next_token)
+        return StatusRequest(token=self._next_token, first=message.first)
 
     def answer(self, reply: StatusReply) -> None:
         """Pass the engine's answer on to whoever asked."""
-        channel = self._waiting.pop(reply.token, None)
+        channel = self._waiting.get(reply.token)
         if channel is None:
             return
         try:
             channel.send(reply)
+        except MessageError as error:
+            self.refuse(reply.token, str(error))
         except (ChannelClosedError, BlockingIOError, OSError):
             self.drop(channel.fileno())
+        self._waiting.pop(reply.token, None)
 
     def refuse(self, token: int, why: str) -> None:
         """Tell whoever asked that there is no answer, and let it go."""
@@ -136,17 +142,33 @@ def ask_status(directory: Path) -> StatusReply:
                 f"CARP_RUNTIME_DIR={directory}?"
             ) from error
         channel = Channel(sock)
-        try:
-            channel.send(StatusRequest(token=0))
-            sock.settimeout(_ANSWER_WITHIN)
-            received = channel.receive()
-        except (ChannelClosedError, TimeoutError, MessageError) as error:
-            raise ControlError(f"the carp-sidecar at {path} did not answer within {_ANSWER_WITHIN:.0f} s") from error
-    if received is not None and isinstance(received[0], Unavailable):
-        raise ControlError(f"the carp-sidecar at {path} has no answer: {received[0].why}")
-    if received is None or not isinstance(received[0], StatusReply):
-        raise ControlError(f"what answers at {path} is no carp-sidecar of this version")
-    return received[0]
+        sock.settimeout(_ANSWER_WITHIN)
+        return every_page(lambda first: _ask_page(channel, first, path))
+
+
+def every_page(ask: Callable[[int], StatusReply]) -> StatusReply:
+    """Return the whole status, whose pages ``ask`` gets by the number of their first group."""
+    reply = ask(0)
+    groups = list(reply.groups)
+    while reply.more is not None:
+        reply = ask(reply.more)
+        groups += reply.groups
+    return msgspec.structs.replace(reply, groups=tuple(groups))
+
+
+def _ask_page(channel: Channel, first: int, path: Path) -> StatusReply:
+    try:
+        channel.send(StatusRequest(token=0, first=first))
+        received = channel.receive()
+    except (ChannelClosedError, TimeoutError, MessageError) as error:
+        raise ControlError(f"the carp-sidecar at {path} did not answer within {_ANSWER_WITHIN:.0f} s") from error
+    match received:
+        case (StatusReply() as reply, _):
+            return reply
+        case (Unavailable(why=why), _):
+            raise ControlError(f"the carp-sidecar at {path} has no answer: {why}")
+        case _:
+            raise ControlError(f"what answers at {path} is no carp-sidecar of this version")
 
 
 def _somebody_listens(path: Path) -> bool:

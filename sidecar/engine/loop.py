@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 
 from sidecar.engine.lag import Lag
 from sidecar.engine.path import Port
@@ -17,6 +18,7 @@ from sidecar.engine.timers import Timers
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Bound,
+    GroupStatus,
     InterfaceStatus,
     LinkChanged,
     MessageError,
@@ -37,6 +39,10 @@ from sidecar.protocol.packet import PacketError
 log = logging.getLogger(__name__)
 
 _SEND_ERRORS_LAST = 30.0
+_STATUS_PAGE = 400
+"""Peers in one message of the status; some 100 kB, which any socket's buffer holds."""
+_GROUP_ITSELF = 4
+"""A group's own part of the status is as long as that of so many of its peers."""
 _PACKETS_PER_TURN = 256
 """A flood must not keep the loop from its timers."""
 
@@ -150,8 +156,8 @@ class Engine:
                     self._feed(self._groups[name], events.LeaseAnswered(error=error), now)
                 case Released(group=name):
                     self._feed(self._groups[name], events.LeaseReleased(), now)
-                case StatusRequest(token=token):
-                    self._answer(token)
+                case StatusRequest():
+                    self._answer(message)
                 case Stop():
                     self._stop(now)
                 case _:
@@ -215,17 +221,21 @@ class Engine:
         self._roles_changed = False
         self._channel.send(Snapshot(groups=tuple(runner.role() for runner in self._groups.values())))
 
-    def _answer(self, token: int) -> None:
+    def _answer(self, request: StatusRequest) -> None:
         try:
-            self._channel.send(self._status(token))
+            self._channel.send(self._status(request))
         except MessageError as error:
             log.error("the status cannot be told: %s", error)  # noqa: TRY400 - a question must not end the engine
 
-    def _status(self, token: int) -> StatusReply:
+    def _status(self, request: StatusRequest) -> StatusReply:
+        first = min(max(0, request.first), len(self._groups))
+        groups = self._page(first)
+        after = first + len(groups)
         return StatusReply(
-            token=token,
+            token=request.token,
+            more=after if groups and after < len(self._groups) else None,
             node=self._node,
-            groups=tuple(runner.status() for runner in self._groups.values()),
+            groups=groups,
             interfaces=tuple(
                 InterfaceStatus(
                     name=port.name,
@@ -236,3 +246,14 @@ class Engine:
             ),
             lag=self._lag.status(),
         )
+
+    def _page(self, first: int) -> tuple[GroupStatus, ...]:
+        """Return the status of as many groups as fit into one message with all that they hear, at least of one."""
+        groups: list[GroupStatus] = []
+        room = _STATUS_PAGE
+        for runner in islice(self._groups.values(), first, None):
+            groups.append(runner.status())
+            room -= _GROUP_ITSELF + len(groups[-1].peers)
+            if room <= 0:
+                break
+        return tuple(groups)

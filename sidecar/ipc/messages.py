@@ -12,7 +12,7 @@ from sidecar.ipc.plan import GroupPlan, KubernetesPlan
 
 VERSION = 1
 MAXIMUM = 1024 * 1024
-"""Bytes in one message: the status of 255 groups with their peers, with room to spare."""
+"""Bytes in one message: the roles of 1020 groups, or a page of their status, with room to spare."""
 
 
 class MessageError(Exception):
@@ -70,9 +70,10 @@ class Released(Message, frozen=True, tag=True):
 
 
 class StatusRequest(Message, frozen=True, tag=True):
-    """Tell how the groups stand; also what ``carp-sidecar status`` sends to the control socket."""
+    """Tell how the groups stand, from number ``first`` on; ``carp-sidecar status`` sends it to the control socket."""
 
     token: int
+    first: int = 0
 
 
 class Demote(Message, frozen=True, tag=True):
@@ -196,13 +197,17 @@ class LagStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class StatusReply(Message, frozen=True, tag=True):
-    """How everything stands, to the one who asked with ``token``."""
+    """How everything stands, to the one who asked with ``token``: a page of the groups.
+
+    The next page begins with group number ``more``; None: there is none.
+    """
 
     token: int
     node: str
     groups: tuple[GroupStatus, ...]
     interfaces: tuple[InterfaceStatus, ...]
     lag: LagStatus = LagStatus()
+    more: int | None = None
 
 
 class Unavailable(Message, frozen=True, tag=True):

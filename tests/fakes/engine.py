@@ -7,6 +7,7 @@ import socket
 from types import TracebackType
 from typing import Self, TypeVar
 
+from sidecar.control import every_page
 from sidecar.engine.loop import Engine
 from sidecar.ipc.channel import Channel, ChannelClosedError, pair
 from sidecar.ipc.messages import (
@@ -94,8 +95,12 @@ class DrivenEngine(Engine):
 
     def status(self) -> StatusReply:
         """Ask as the control socket does; what else was said is lost."""
-        self.tell(StatusRequest(token=1))
-        return next(message for message in self.said() if isinstance(message, StatusReply))
+
+        def page(first: int) -> StatusReply:
+            self.tell(StatusRequest(token=1, first=first))
+            return next(message for message in self.said() if isinstance(message, StatusReply))
+
+        return every_page(page)
 
     def group(self, name: str = "web") -> GroupStatus:
         return next(group for group in self.status().groups if group.name == name)

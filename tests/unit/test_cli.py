@@ -162,7 +162,12 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 def test_status_asks_the_running_sidecar(capsys: pytest.CaptureFixture[str], directory: Path) -> None:
     code, out, err = run(capsys, "status", "--json", "--runtime-dir", str(directory))
     assert (code, err) == (0, "")
-    assert json.loads(out) == {"node": "node-1", "groups": [], "interfaces": []}
+    assert json.loads(out) == {
+        "node": "node-1",
+        "groups": [],
+        "interfaces": [],
+        "lag": {"buckets": [], "count": 0, "sum": 0.0, "maximum": 0.0},
+    }
 
 
 def test_status_finds_the_directory_in_the_environment(

@@ -14,13 +14,21 @@ import pytest
 
 from sidecar.control import SOCKET_NAME, ControlError, ControlServer, ask_status
 from sidecar.ipc.channel import Channel, ChannelClosedError
-from sidecar.ipc.messages import StatusReply, StatusRequest, Stop
+from sidecar.ipc.messages import GroupStatus, InterfaceStatus, StatusReply, StatusRequest, Stop
 
 CLIENTS = 16
 
 
 def reply(token: int, node: str = "node-1") -> StatusReply:
     return StatusReply(token=token, node=node, groups=(), interfaces=())
+
+
+def group(name: str) -> GroupStatus:
+    return GroupStatus(
+        name=name, interface="eth0", vhid=1, vips=("10.0.0.200/32",), role="master", since=0.0, reason="start",
+        detail="", master=None, source="10.0.0.11", transitions=0, advbase=1, advskew=0, adverts_sent=0,
+        adverts_received=0, send_errors=0, drops={},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -109,6 +117,38 @@ def test_two_who_ask_at_once_get_each_their_own_answer(
     nodes = [future.result(10).node for future, _ in requests]
     assert nodes == [f"answer {request.token}" for _, request in requests]
     assert nodes[0] != nodes[1]
+
+
+def test_a_status_of_several_pages_is_put_together(
+    server: ControlServer, listener: int, directory: Path, pool: ThreadPoolExecutor
+) -> None:
+    asked: Future[StatusReply] = pool.submit(ask_status, directory)
+    fd = accept(server, listener)
+    for first, more in ((0, 2), (2, 3), (3, None)):
+        wait_readable(fd)
+        request = server.request(fd)
+        assert request is not None
+        assert request.first == first
+        links = (InterfaceStatus(name=f"eth{first}", up=True, drops={}),)
+        groups = tuple(group(f"g{number}") for number in range(first, more or 5))
+        server.answer(StatusReply(token=request.token, more=more, node="node-1", groups=groups, interfaces=links))
+    whole = asked.result(10)
+    assert [each.name for each in whole.groups] == ["g0", "g1", "g2", "g3", "g4"]
+    assert [link.name for link in whole.interfaces] == ["eth3"]  # the newest
+
+
+def test_an_answer_that_is_too_long_for_the_client_is_refused_in_words(
+    server: ControlServer, listener: int, directory: Path, pool: ThreadPoolExecutor
+) -> None:
+    asked: Future[StatusReply] = pool.submit(ask_status, directory)
+    fd = accept(server, listener)
+    wait_readable(fd)
+    request = server.request(fd)
+    assert request is not None
+    server.answer(reply(request.token, node="x" * 500_000))
+    with pytest.raises(ControlError, match=r"has no answer: StatusReply is longer than the socket's buffer$"):
+        asked.result(10)
+    assert server.clients == {}
 
 
 def test_nobody_there_is_said_with_the_remedy(directory: Path) -> None:

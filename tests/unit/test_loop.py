@@ -25,6 +25,7 @@ from sidecar.ipc.messages import (
     StatusRequest,
     Stop,
     Stopped,
+    encode,
 )
 from sidecar.net import sockets
 from sidecar.protocol.auth import Authenticator
@@ -233,6 +234,21 @@ def test_a_status_is_answered_with_its_token_and_the_node(engine: DrivenEngine) 
     assert (reply.token, reply.node) == (12345, "node-1")
     assert [(group.name, group.role, group.vips) for group in reply.groups] == [("web", "backup", PLAN.vips)]
     assert [(link.name, link.up, link.drops) for link in reply.interfaces] == [("eth0", True, {})]
+
+
+def test_a_long_status_is_told_page_by_page(engine: DrivenEngine) -> None:
+    for vhid in range(1, 256):
+        engine.start(group_plan(name=f"group-{vhid}", vhid=vhid))
+    engine.said()
+    engine.tell(StatusRequest(token=1), StatusRequest(token=2, first=254), StatusRequest(token=3, first=2**63))
+    pages = [message for message in engine.said() if isinstance(message, StatusReply)]
+    assert [(len(page.groups), page.more) for page in pages] == [(100, 100), (1, None), (0, None)]
+    assert [group.vhid for group in engine.status().groups] == list(range(1, 256))
+    assert len(encode(pages[0])) < 100_000
+    engine.tell(StatusRequest(token=4, first=-1))
+    (page,) = engine.said()
+    assert isinstance(page, StatusReply)
+    assert page.groups[0].vhid == 1
 
 
 def test_the_mirror_hears_of_changes_only_and_then_of_all_groups(engine: DrivenEngine) -> None:

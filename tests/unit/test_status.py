@@ -113,6 +113,7 @@ def test_the_json_has_every_field_and_readable_times() -> None:
         "since": "2026-11-23T04:40:08.068Z",
         "vips": ["10.0.0.200/32", "fd00::200/128"],
         "peers": [],
+        "demotions": [],
     }
     assert document["groups"][0] == expected
 
