@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sidecar.protocol.types import Reason, Role
-from tests.fakes.faults import Cut, Fault, Heal, Loss, Mute, Partition
+from tests.fakes.faults import Cut, Fault, Heal, Loss, Mute, Partition, Promote
 from tests.fakes.lan import Lan
-from tests.fakes.watchers import KeptLease, bound, down, interval, no_two_answerers, no_two_masters, rank
+from tests.fakes.watchers import Balance, KeptLease, bound, down, interval, no_two_answerers, no_two_masters, rank
 
 Story = Sequence[tuple[float, Fault]]
 """(seconds since the one before, fault)."""
@@ -18,9 +18,11 @@ Story = Sequence[tuple[float, Fault]]
 def check_story(lan: Lan, story: Story) -> None:
     """Start all nodes, play the story, and raise AssertionError where something is not as it has to be."""
     lan.watchers += [no_two_masters(lan), no_two_answerers(lan), KeptLease(lan)]
+    lan.listeners.append(Balance())
     lan.start()
     play(lan, story)
     check_outcome(lan)
+    check_recovery(lan)
     check_no_storm(lan)
     check_delays(lan)
 
@@ -53,6 +55,16 @@ def check_outcome(lan: Lan) -> None:
     assert len(masters) == bool(contenders)
     if masters and masters[0].config.preempt:
         assert rank(masters[0]) == min(rank(node) for node in contenders)
+
+
+def check_recovery(lan: Lan) -> None:
+    """Once all demotions are given back there is none, and the outcome is that of undemoted nodes."""
+    if any(node.demotion for node in lan.nodes):
+        for node in lan.nodes:
+            for name in tuple(node.demotions):
+                lan.inject(Promote(node.number, name))
+        check_outcome(lan)
+    assert all(node.demotion == 0 for node in lan.nodes)
 
 
 def check_no_storm(lan: Lan) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from sidecar.protocol import timing
-from sidecar.protocol.demotion import ADVSKEW_AT_MOST
-from sidecar.protocol.machine import LEASE, LEASE_RETRY
-from sidecar.protocol.types import Role
+from sidecar.protocol import effects, events, timing
+from sidecar.protocol.demotion import ADVSKEW_AT_MOST, HARD, MOST_ON_WIRE
+from sidecar.protocol.machine import LEASE, LEASE_RETRY, Group
+from sidecar.protocol.types import BOW_OUT, Role
 from tests.fakes.host import Node
 from tests.fakes.lan import Lan
 
@@ -44,7 +44,8 @@ def bound(lan: Lan) -> float:
     leases = max(node.lease_seconds for node in lan.nodes) + lan.conditions.slop
     delays = max(max(node.config.startup_delay, node.config.preempt_delay) for node in lan.nodes)
     refused = any(d.name == LEASE for node in lan.nodes if node.group for d in node.group.demotions.standing())
-    return LEASE_RETRY * refused + delays + max(timers, leases) + 3 * max(interval(node) for node in lan.nodes) + 10 * moment(lan)
+    intervals = max(interval(node) for node in lan.nodes)
+    return LEASE_RETRY * refused + delays + max(timers, leases) + 3 * intervals + 10 * moment(lan)
 
 
 # Watchers: what may be at no moment --------------------------------------------------------------------------------
@@ -122,3 +123,33 @@ class KeptLease:
                 self.holding.add(node.number)
             else:
                 assert node.number not in self.holding, f"node {node.number} lost its lease at {self.lan.now:.4f}"
+
+
+# Listeners: what no group may want ---------------------------------------------------------------------------------
+
+
+class Balance:
+    """Keeps each group's accounts: what was taken and not given back is its demotion, and its adverts say so."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[Group, dict[str, int]] = {}
+
+    def __call__(self, node: Node, event: events.Event, wanted: tuple[effects.Effect, ...]) -> None:
+        assert node.group is not None
+        account = self._accounts.setdefault(node.group, {})
+        match event:
+            case events.Demote(name=name, weight=weight):
+                account[name] = weight
+            case events.Promote(name=name):
+                account.pop(name, None)
+        standing = {each.name: each.weight for each in node.group.demotions.standing()}
+        lease = standing.pop(LEASE, 0)
+        assert standing == account
+        assert lease in {0, HARD}
+        owed = min(sum(account.values()) + lease, MOST_ON_WIRE)
+        configured = node.config.advskew
+        advskew = max(configured, min(configured + owed, ADVSKEW_AT_MOST))
+        for effect in wanted:
+            if isinstance(effect, effects.Advertise):
+                assert effect.demotion == owed
+                assert effect.advskew in {advskew, BOW_OUT}

@@ -18,14 +18,18 @@ from sidecar.protocol.types import GroupConfig, Reason, Role
 from tests.fakes.faults import (
     Crash,
     Cut,
+    Demote,
     EngineCrash,
     Fault,
+    HandOver,
     Heal,
     Link,
     Loss,
     Mute,
+    ParentPause,
     Partition,
     Pause,
+    Promote,
     Refuse,
     Restart,
     Stop,
@@ -49,6 +53,7 @@ SOURCES = [IPv4Address(f"10.0.{n}.{10 - n}") for n in range(5)]  # the two tie-b
 SOURCES6 = [IPv6Address(f"fe80::{n:x}:{10 - n:x}") for n in (3, 0, 4, 1, 2)]  # and IPv6 has an order of its own
 SEEDS = st.integers(0, 2**32 - 1)
 NODE = st.integers(0, 4)
+NAMES = st.sampled_from(("maintenance", "link:eth0", "health"))
 DELAYS = st.sampled_from((0.0, 0.0, 0.0, 1.0, 5.0))
 # 1.94 s between adverts at most: the lease of 2 s must last from one to the next.
 SKEWS = st.one_of(st.integers(0, 240), st.sampled_from((0, 0, 1, 100)))
@@ -85,7 +90,7 @@ def fleets(
     ]
 
 
-def stories(unit: float) -> st.SearchStrategy[list[tuple[float, Fault]]]:
+def stories(unit: float, *, demoted: bool = True) -> st.SearchStrategy[list[tuple[float, Fault]]]:
     """Lists of (seconds since the one before, fault); ``unit`` is about a master-down interval."""
     short = st.floats(0, 2 * unit)
     kinds: list[st.SearchStrategy[Fault]] = [
@@ -93,15 +98,22 @@ def stories(unit: float) -> st.SearchStrategy[list[tuple[float, Fault]]]:
         st.builds(Restart, NODE),
         st.builds(EngineCrash, NODE, short),
         st.builds(Pause, NODE, short),
+        st.builds(ParentPause, NODE, short),
         st.builds(Link, NODE, st.booleans()),
         st.builds(Stop, NODE),
         st.builds(Refuse, NODE, st.integers(1, 2)),
+        st.builds(HandOver, NODE),
         st.builds(Cut, NODE, NODE),
         st.builds(Partition, st.frozensets(NODE, min_size=1, max_size=4)),
         st.builds(Heal),
         st.builds(Mute, st.sampled_from((4, 6))),
         st.builds(Loss, st.sampled_from((0.0, 0.1, 0.5, 0.9))),
     ]
+    if demoted:
+        kinds += [
+            st.builds(Demote, NODE, NAMES, st.sampled_from((1, 2, 100, 240, 1000))),
+            st.builds(Promote, NODE, NAMES),
+        ]
     return st.lists(st.tuples(short, st.one_of(kinds)), max_size=8)
 
 
@@ -132,26 +144,30 @@ def test_whatever_happens_at_default_timing(
     check_story(lan, story)
 
 
+FAST = Conditions(delay=0.0002, wake=0.0002, work=0.0002)
+
+
 @pytest.mark.parametrize(
-    ("fleet", "conditions", "unit"),
+    ("fleet", "conditions", "story"),
     [
         # Adverts every 16 to 250 ms; the kernel's shortest lease outlasts the takeover after a crash here.
-        (
-            fleets(advbases=(0,), skews=st.integers(4, 64)),
-            Conditions(delay=0.0002, wake=0.0002, work=0.0002),
-            0.2,
-        ),
-        (fleets(advbases=(1, 2, 5), dead_ratios=(3, 4)), Conditions(), 8.0),
+        # A demoted node whose timer is shorter than a better one's interval would stand up again and again.
+        (fleets(advbases=(0,), skews=st.integers(4, 64)), FAST, stories(0.2, demoted=False)),
+        (fleets(advbases=(0,), skews=st.integers(24, 64)), FAST, stories(0.2)),
+        (fleets(advbases=(1, 2, 5), dead_ratios=(3, 4)), Conditions(), stories(8.0, demoted=False)),
     ],
-    ids=["under-a-second", "mixed-advbase"],
+    ids=["under-a-second", "under-a-second-demoted", "mixed-advbase"],
 )
 @examples(120)
 @given(data=st.data())
 def test_whatever_happens_at_other_timings(
-    fleet: st.SearchStrategy[list[GroupConfig]], conditions: Conditions, unit: float, data: st.DataObject
+    fleet: st.SearchStrategy[list[GroupConfig]],
+    conditions: Conditions,
+    story: st.SearchStrategy[list[tuple[float, Fault]]],
+    data: st.DataObject,
 ) -> None:
     lan = Lan(data.draw(fleet), conditions, seed=data.draw(SEEDS))
-    check_story(lan, data.draw(stories(unit)))
+    check_story(lan, data.draw(story))
 
 
 # One fault in a calm LAN: the promises -----------------------------------------------------------------------------
