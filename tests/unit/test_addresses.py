@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from pyroute2 import IPRoute
 
-from sidecar.net.addresses import Address, AddressError, Addresses, Link
+from sidecar.net.addresses import Address, AddressError, Addresses, Link, _replace_request
 from sidecar.net.lease import VipLease, sweep
 from tests.fakes.namespace import cable, in_new_network, ip
 
@@ -74,6 +74,18 @@ def test_putting_it_again_extends_it_and_taking_it_twice_is_no_error() -> None:
     assert "inet" not in taken
 
 
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one() -> None:
+    def scene(kernel: Addresses, index: int) -> str:
+        refused = _replace_request(index + 99, V4, 100)
+        kernel._renewals._socket.send(refused)  # as if the answer had come too late
+        kernel.put(index=index, vip=V4, lifetime=100)
+        kernel._renewals._socket.send(refused)
+        kernel.put(index=index, vip=V4, lifetime=100)
+        return ip("address show dev near")
+
+    assert "10.0.0.200/32" in with_kernel(scene)
+
+
 def test_the_kernel_lets_go_by_itself() -> None:
     def scene(kernel: Addresses, index: int) -> bool:
         for vip in (V4, V6):
@@ -96,7 +108,7 @@ def test_what_the_kernel_refuses_is_told_in_words() -> None:
 
     gone, impossible = with_kernel(scene)
     assert gone.startswith("the kernel refused 10.0.0.200/32: ")
-    assert gone.endswith("(ENODEV)")
+    assert gone.endswith("No such device (ENODEV)")
     assert impossible.startswith("the kernel refused ff02::1/128: ")
 
 
