@@ -50,6 +50,9 @@ class Change:
 class Node:
     """One host: kernel, parent and engine. ``group`` is None while no engine runs."""
 
+    seals = True
+    """Whether its adverts are sealed, where the LAN's are; others' never are."""
+
     def __init__(self, lan: Lan, number: int, config: GroupConfig, demotion: int) -> None:
         self.lan = lan
         self.number = number
@@ -73,6 +76,7 @@ class Node:
         self._releasing = 0
         self._said = Role.INIT
         self._inbox: deque[events.Event] = deque()
+        self._wanted: deque[effects.Effect] = deque()
         self._turn_at = math.inf
         self._resumes_at = -math.inf
         self._life = self._engine_life = 0
@@ -125,6 +129,7 @@ class Node:
             self.resume_parent_now()
         self.group = None
         self._inbox.clear()
+        self._wanted.clear()
 
     def revive(self) -> None:
         """What the parent does for an engine that died."""
@@ -191,15 +196,14 @@ class Node:
         if life != self._engine_life or planned != self._turn_at or self.paused or self.group is None:
             return
         self._turn_at = math.inf
-        while self._inbox:
+        if self._wanted:
+            self._carry_out()
+        while self._inbox and self.runs:
             self._handle(self._inbox.popleft())
-        now, deadline = self.lan.now, self.group.deadline()
-        if deadline is not None and deadline <= now:
-            before = self.group.role
-            self._handle(events.Tick())
-            after = self.group.deadline()
-            moved = after is None or after > now
-            assert moved or self.group.role is not before, f"a Tick at {now} left the deadline at {after}"
+        self._serve_timer()
+        if self.group is None or self.paused:
+            return
+        now = self.lan.now
         if self.finished:
             self.group = None
             self.stalled_until = now
@@ -207,6 +211,17 @@ class Node:
         deadline = self.group.deadline()
         if deadline is not None:
             self._wake(max(deadline, now))
+
+    def _serve_timer(self) -> None:
+        group, now = self.group, self.lan.now
+        deadline = group.deadline() if group is not None and not self.paused else None
+        if group is None or deadline is None or deadline > now:
+            return
+        before = group.role
+        self._handle(events.Tick())
+        after = group.deadline()
+        moved = after is None or after > now
+        assert moved or group.role is not before, f"a Tick at {now} left the deadline at {after}"
 
     def _handle(self, event: events.Event) -> None:
         assert self.group is not None
@@ -219,13 +234,22 @@ class Node:
         for listener in self.lan.listeners:
             listener(self, event, wanted)
         for number, effect in enumerate(wanted):
-            assert not self.finished, f"{effect} after Finished"
             if isinstance(effect, effects.RoleChanged):
                 assert effect.before is self._said, f"{effect} after {self._said}"
                 self._said = effect.after
                 released = effects.Release() in wanted[:number]
                 assert released or effect.before is not Role.MASTER, f"{effect} without a Release before it"
+        self._wanted.extend(wanted)
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """Do what is wanted, step by step; any step may be the last one for a while, or at all."""
+        self.lan.step(self)
+        while self._wanted and self.runs:
+            effect = self._wanted.popleft()
+            assert not self.finished, f"{effect} after Finished"
             self._perform(effect)
+            self.lan.step(self)
 
     def _perform(self, effect: effects.Effect) -> None:
         """Carry out one effect; the assertions are the duties that effects.py puts on their order."""

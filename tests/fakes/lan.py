@@ -54,6 +54,10 @@ class Lan:
         self.now = 0.0
         self.history: list[Change] = []
         self.watchers: list[Callable[[], None]] = []
+        self.steps = 0
+        """Events taken and effects carried out so far, by all nodes."""
+        self.interruptions: dict[int, Callable[[int], Fault]] = {}
+        """By the number of the step after which it happens: from the acting node to the fault."""
         self.listeners: list[Callable[[Node, events.Event, tuple[effects.Effect, ...]], None]] = []
         self._cut: set[tuple[int, int]] = set()
         self.muted: set[int] = set()
@@ -86,6 +90,12 @@ class Lan:
         for watcher in self.watchers:
             watcher()
 
+    def step(self, node: Node) -> None:
+        """Note that ``node`` has done something; this may be the moment at which something happens to it."""
+        self.steps += 1
+        if self.steps in self.interruptions:
+            self.inject(self.interruptions.pop(self.steps)(node.number))
+
     # The wire ----------------------------------------------------------------------------------------------------
 
     def hears(self, receiver: int, sender: int) -> bool:
@@ -105,7 +115,7 @@ class Lan:
             advbase=advert.advbase,
             advskew=advert.advskew,
             demotion=advert.demotion,
-            sealed=self.conditions.sealed,
+            sealed=self.conditions.sealed and self.nodes[sender].seals,
         )
         for node in self.nodes:
             if node.number == sender:
