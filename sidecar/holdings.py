@@ -166,14 +166,14 @@ class Holdings:
         for group in sorted(self._held):
             self.release(group)
 
-    def resumable(self, group: str) -> bool:
-        """Tell whether the lease of a master whose engine died still stands; take off what is left if not."""
-        if group not in self._held:
-            return False
-        if self._leases[group].held(self._kernel):
-            return True
-        self.release(group)
-        return False
+    def resumable(self) -> frozenset[str]:
+        """Return the groups whose lease survived the engine that died; take off what is left of the others."""
+        if not self._held:
+            return frozenset()
+        standing = lease.leases(self._kernel)  # once for all: with many VIPs it takes long, and leases are short
+        for group in [group for group in self._held if not self._leases[group].held(standing)]:
+            self.release(group)
+        return frozenset(self._held)
 
     @property
     def _kernel(self) -> Addresses:

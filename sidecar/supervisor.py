@@ -165,8 +165,9 @@ class Supervisor:
                 raws=tuple(opened.raws),
             )
             child.channel.send(message, [sock.fileno() for sock in opened.every])
+        resumable = self._holdings.resumable()
         for group in self._plan.groups:
-            child.channel.send(StartGroup(group=group, resume=self._holdings.resumable(group.name)))
+            child.channel.send(StartGroup(group=group, resume=group.name in resumable))
 
     def _children_ended(self) -> None:
         children = [child for child in (self._engine, self._mirror.child) if child is not None]

@@ -5,7 +5,7 @@ Kill, freeze or starve the processes, and the kernel itself stops answering (``v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sidecar.net.addresses import AddressError, Addresses, IPInterface
@@ -38,10 +38,14 @@ class VipLease:
                 failed = str(error)
         return failed
 
-    def held(self, addresses: Addresses) -> bool:
-        """Tell whether all VIPs are still leased from an earlier life."""
-        present = {a.interface for a in addresses.addresses() if a.leased and a.index == self.index}
-        return all(vip in present for vip in self.vips)
+    def held(self, standing: Collection[tuple[int, IPInterface]]) -> bool:
+        """Tell whether all VIPs are among the leases that still stand, as ``leases`` tells them."""
+        return all((self.index, vip) in standing for vip in self.vips)
+
+
+def leases(addresses: Addresses) -> frozenset[tuple[int, IPInterface]]:
+    """Return every lease that stands: the interface's index and the VIP."""
+    return frozenset((address.index, address.interface) for address in addresses.addresses() if address.leased)
 
 
 def sweep(addresses: Addresses, vips: Sequence[IPInterface]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from sidecar.net.addresses import Address, AddressError, Addresses, Link, _replace_request
-from sidecar.net.lease import VipLease, sweep
+from sidecar.net.lease import VipLease, leases, sweep
 from tests.fakes.namespace import cable, in_new_network, ip
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("real_kernel")]
@@ -135,7 +135,7 @@ def test_a_nodes_own_addresses_are_never_leases_nor_swept() -> None:
 def test_a_lease_of_several_vips_is_all_or_nothing_and_swept_after_its_process() -> None:
     def scene(kernel: Addresses, index: int) -> tuple[str | None, bool, tuple[str, ...], str | None, int]:
         lease = VipLease(index=index, vips=(V4, V6), seconds=100)
-        bound, held, swept = lease.renew(kernel), lease.held(kernel), sweep(kernel, [V4, V6])
+        bound, held, swept = lease.renew(kernel), lease.held(leases(kernel)), sweep(kernel, [V4, V6])
         partly = VipLease(index=index, vips=(V4, ip_interface("ff02::1/128")), seconds=100).renew(kernel)
         return bound, held, swept, partly, len(kernel.addresses())
 

@@ -67,11 +67,11 @@ def test_a_lease_that_stands_is_resumable_and_what_is_left_of_another_is_taken_o
     def scene() -> None:
         two = group_plan(interface="near", vips=(f"{VIP}/32", "10.0.0.201/32"))
         with opened(two) as holdings:
-            assert not holdings.resumable("web")
+            assert holdings.resumable() == set()
             holdings.bind("web")
-            assert holdings.resumable("web")
+            assert holdings.resumable() == {"web"}
             ip("address del 10.0.0.201/32 dev near")
-            assert (holdings.resumable("web"), bound()) == (False, False)
+            assert (holdings.resumable(), bound()) == (set(), False)
 
     cabled(scene)
 

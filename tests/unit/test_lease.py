@@ -7,7 +7,7 @@ from ipaddress import ip_interface
 import pytest
 
 from sidecar.net.addresses import Address
-from sidecar.net.lease import VipLease, sweep
+from sidecar.net.lease import VipLease, leases, sweep
 from sidecar.protocol import timing
 from sidecar.protocol.timing import lease as lifetime
 from tests.fakes.addresses import FakeAddresses
@@ -88,19 +88,19 @@ def test_a_release_takes_every_vip_that_the_kernel_lets_go() -> None:
 
 def test_it_is_held_only_if_every_vip_is_leased_on_its_own_interface() -> None:
     kernel = FakeAddresses()
-    assert not LEASE.held(kernel)
+    assert not LEASE.held(leases(kernel))
     LEASE.renew(kernel)
-    assert LEASE.held(kernel)
-    assert not VipLease(index=3, vips=(A, B, C), seconds=2).held(kernel)
+    assert LEASE.held(leases(kernel))
+    assert not VipLease(index=3, vips=(A, B, C), seconds=2).held(leases(kernel))
     del kernel.bound[2, C]
-    assert not LEASE.held(kernel)
+    assert not LEASE.held(leases(kernel))
     kernel.others.append(Address(index=2, interface=C, leased=False))
-    assert not LEASE.held(kernel)
+    assert not LEASE.held(leases(kernel))
 
 
 def test_another_prefix_is_another_lease() -> None:
     kernel = FakeAddresses(bound={(2, ip_interface("10.0.0.200/24")): 2})
-    assert not VipLease(index=2, vips=(A,), seconds=2).held(kernel)
+    assert not VipLease(index=2, vips=(A,), seconds=2).held(leases(kernel))
 
 
 def test_a_sweep_removes_the_leases_of_these_vips_on_any_interface_and_with_any_prefix() -> None:
