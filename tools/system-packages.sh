@@ -4,7 +4,7 @@ set -euo pipefail
 
 declare -A package_of=(
     [ip]=iproute2 [nsenter]=util-linux [nft]=nftables [ucarp]=ucarp [tshark]=tshark
-    [ping]=iputils-ping [tcpdump]=tcpdump
+    [keepalived]=keepalived [ping]=iputils-ping [tcpdump]=tcpdump
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()

@@ -31,13 +31,11 @@ def settings(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def pair(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[tuple[SidecarNode, SidecarNode]]:
     """A master (advskew 50) and its backup (100), both strict."""
-    with (
-        SidecarNode(lan.nodes[0], tmp_path, {**settings, "CARP_ADVSKEW": "50"}) as master,
-        SidecarNode(lan.nodes[1], tmp_path, {**settings, "CARP_ADVSKEW": "100"}) as backup,
-    ):
-        until(lambda: role(master) == "master", "the lower skew becomes master")
-        until(lambda: (s := status(backup)) and s.adverts_received > 2, "its backup hears it")
-        yield master, backup
+    with SidecarNode(lan.nodes[0], tmp_path, {**settings, "CARP_ADVSKEW": "50"}) as master:
+        until(lambda: role(master) == "master", "the first one becomes master")
+        with SidecarNode(lan.nodes[1], tmp_path, {**settings, "CARP_ADVSKEW": "100"}) as backup:
+            until(lambda: (s := status(backup)) and s.adverts_received > 2, "its backup hears it")
+            yield master, backup
 
 
 def recorded(lan: Lan, master: SidecarNode, path: Path) -> list[bytes]:

@@ -63,10 +63,13 @@ def test_unicast_among_three_nodes(lan: Lan, tmp_path: Path, settings: dict[str,
     capture = tmp_path / "unicast.pcap"
     with contextlib.ExitStack() as stack, lan.capture(capture):
         first, second, third = (
-            stack.enter_context(SidecarNode(node, tmp_path, settings | {"CARP_ADVSKEW": str(50 * number)}))
+            SidecarNode(node, tmp_path, settings | {"CARP_ADVSKEW": str(50 * number)})
             for number, node in enumerate(lan.nodes)
         )
+        stack.enter_context(first)
         until(lambda: role(first) == "master", "the lowest skew is master")
+        for other in (second, third):
+            stack.enter_context(other)
         until(lambda: all((s := status(n)) and s.adverts_received > 3 for n in (second, third)), "both others hear it")
         assert (role(second), role(third)) == ("backup", "backup")
         first.kill_all()

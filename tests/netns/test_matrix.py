@@ -1,0 +1,142 @@
+"""The matrix: this sidecar and Debian's real ucarp in every transport and setting that ucarp has, on the real kernel.
+
+Each cell is a pair on a LAN of its own that goes through one play (``plays``, ``strangers``). The pairs mostly wait for
+their timers, so many of them run at once, on threads; each test then asks for the outcome of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.netns import plays, strangers
+from tests.netns.pair import Pair, Setting, pair
+
+AT_ONCE = 12
+"""Pairs at the same time: as many as two cores have time for."""
+
+
+def setting(theirs: str = "", *, ours: str = "", **others: object) -> Setting:
+    """``theirs`` are options of ucarp, ``ours`` settings as NAME=value without CARP_."""
+    named = dict(word.split("=", 1) for word in ours.split())
+    settings = {f"CARP_{name}": value for name, value in {"REPLAY": "compat", **named}.items()}
+    return replace(Setting(ours=settings, theirs=theirs), **others)
+
+
+ONE_BYTE = setting("-k 0", ours="ADVSKEW=20", vhid=1, password="p")
+ANOTHER_GROUP = setting(
+    "-k 0 --mcast=239.7.7.7",
+    ours="ADVSKEW=20 MULTICAST_GROUP=239.7.7.7",
+    vhid=255,
+    password="nineteen bytes long",
+    to=("01:00:5e:07:07:07", "239.7.7.7"),
+)
+BROADCAST = setting("-k 0 --nomcast", ours="ADVSKEW=20 TRANSPORT=broadcast", to=("ff:ff:ff:ff:ff:ff", "224.0.0.18"))
+BROADCAST_TO_A_GROUP = setting(
+    "-k 0 -M --mcast=239.7.7.7",
+    ours="ADVSKEW=20 TRANSPORT=broadcast MULTICAST_GROUP=239.7.7.7",
+    to=("ff:ff:ff:ff:ff:ff", "239.7.7.7"),
+)
+TWO_GROUPS = """
+groups:
+  - {name: first, vhid: 42, vips: [10.77.0.100], advskew: 50, preempt: true}
+  - {name: second, vhid: 255, vips: [10.77.0.101], preempt: true}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One play with one setting."""
+
+    name: str
+    play: Callable[[Pair], None]
+    setting: Setting
+
+
+CELLS = (
+    # The longest come first, so that the end is not a wait for a single one.
+    Cell("their cable", plays.their_cable, setting("-k 0", ours="ADVSKEW=20")),
+    Cell("interface down: ours", plays.our_interface_down, setting("-k 20")),
+    Cell("advbase 2", plays.there_and_back, setting("-b 2 -k 0", ours="ADVBASE=2 ADVSKEW=20")),
+    Cell("multicast", plays.there_and_back, ONE_BYTE),
+    Cell("--mcast", plays.there_and_back, ANOTHER_GROUP),
+    Cell("-M", plays.there_and_back, BROADCAST),
+    Cell("-M --mcast", plays.there_and_back, BROADCAST_TO_A_GROUP),
+    Cell("preempt: both, ours better", plays.we_take_over, setting("-k 20 -P", ours="PREEMPT=true")),
+    Cell("preempt: both, theirs better", plays.they_take_over, setting("-k 0 -P", ours="ADVSKEW=20 PREEMPT=true")),
+    Cell("preempt: none, ours better", plays.they_stay, setting("-k 20")),
+    Cell("preempt: none, theirs better", plays.we_stay, setting("-k 0", ours="ADVSKEW=20")),
+    Cell("preempt: ours, theirs better", plays.they_stay, setting("-k 0", ours="ADVSKEW=20 PREEMPT=true")),
+    Cell("preempt: theirs, ours better", plays.we_stay, setting("-k 20 -P")),
+    Cell("advbase 0: theirs", plays.they_stay, setting("-b 0 -k 64", calm=30)),
+    Cell("advbase 0: both", plays.they_stay, setting("-b 0 -k 64", ours="ADVBASE=0 ADVSKEW=128", calm=30)),
+    Cell("advbase 0: ours", plays.we_stay, setting("-k 0", ours="ADVBASE=0 ADVSKEW=64", calm=30)),
+    Cell("advbase 0: too fast", plays.faster_than_they_hear, setting("-b 0 -k 254", ours="ADVBASE=0 ADVSKEW=32")),
+    Cell("advbase 4: theirs", plays.slower_master_is_replaced, setting("-b 4 -k 0")),
+    Cell("advbase 4: ours", plays.slower_we_are_replaced, setting("-k 0", ours="ADVBASE=4")),
+    Cell("dead ratio: ours bears theirs", plays.they_stay, setting("-b 4 -k 0", ours="DEAD_RATIO=5", calm=3)),
+    Cell("dead ratio: theirs bears ours", plays.we_stay, setting("-k 0 --deadratio=5", ours="ADVBASE=4", calm=3)),
+    Cell("tie: ours lower", plays.tie_for_us, setting("-k 0")),
+    Cell("tie: theirs lower", plays.tie_for_them, setting("-k 0", seats=(1, 0))),
+    Cell("tie: ours higher but first", plays.tie_for_us, setting("-k 0", sources=("10.77.2.3", "10.77.1.5"))),
+    Cell("tie: theirs higher but first", plays.tie_for_them, setting("-k 0", sources=("10.77.1.5", "10.77.2.3"))),
+    Cell("neutral", plays.neutral, setting("-k 20 --neutral")),
+    Cell("SIGUSR2", plays.they_demote_themselves, setting("-k 0", ours="ADVSKEW=20")),
+    Cell("SIGUSR2 -P", plays.they_demote_themselves_and_preempt, setting("-k 0 -P", ours="ADVSKEW=20")),
+    Cell("SIGKILL", plays.they_are_killed, setting("-k 0", ours="ADVSKEW=20")),
+    Cell("SIGTERM without -z", plays.they_are_terminated, setting("-k 0", ours="ADVSKEW=20", shutdown=False)),
+    Cell("-S, ours better", plays.their_ignored_cable_for_us, setting("-k 20 --ignoreifstate")),
+    Cell("-S, theirs better", plays.their_ignored_cable_for_them, setting("-k 0 -S", ours="ADVSKEW=20")),
+    Cell("our cable", plays.our_cable_for_them, setting("-k 20")),
+    Cell("our cable, preempt", plays.our_cable_for_us, setting("-k 20", ours="PREEMPT=true")),
+    Cell("interface down: theirs", plays.their_interface_down, setting("-k 0", ours="ADVSKEW=20")),
+    Cell("two groups", strangers.two_groups, setting("-k 0", config=TWO_GROUPS)),
+    Cell("another vhid", strangers.stranger, setting("-k 20", nodes=3)),
+    Cell("VRRPv2", strangers.vrrp_v2, setting("-k 20", nodes=3)),
+    Cell("VRRPv2 of our length", strangers.vrrp_v2_of_our_length, setting("-k 20", nodes=3)),
+    Cell("VRRPv2 of our length and vhid", strangers.vrrp_v2_of_our_length_and_vhid, setting("-k 20", nodes=3)),
+    Cell("VRRPv3", strangers.vrrp_v3, setting("-k 20", nodes=3)),
+    Cell("VRRPv3 of our length", strangers.vrrp_v3_of_our_length, setting("-k 20", nodes=3)),
+    Cell("another password", strangers.their_password, setting("--pass=Matrix -k 20")),
+    Cell("another VIP", strangers.their_vip, setting("--addr=10.77.0.101 -k 20")),
+    Cell("one VIP more", strangers.our_vips, setting("-k 0", vips="10.77.0.100,10.77.0.101")),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest,
+    real_kernel: None,  # noqa: ARG001 - comes first
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Future[None]]]:
+    """The cells that were asked for, all under way."""
+    wanted = {item.callspec.params["cell"].name for item in request.session.items if item.originalname == WHAT}
+    directory = tmp_path_factory.mktemp("matrix")
+
+    def run(number: int, cell: Cell) -> None:
+        place = directory / str(number)  # a short name: a Unix socket has to fit
+        place.mkdir()
+        with pair(cell.setting, place) as made:
+            cell.play(made)
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cell") as pool:
+        chosen = [(number, cell) for number, cell in enumerate(CELLS) if cell.name in wanted]
+        try:
+            yield {cell.name: pool.submit(run, number, cell) for number, cell in chosen}
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_the_pair_ends_as_it_must(cell: Cell, outcomes: dict[str, Future[None]]) -> None:
+    outcomes[cell.name].result()
+
+
+WHAT = test_the_pair_ends_as_it_must.__name__
+
+
+def test_the_cells_have_names_of_their_own() -> None:
+    assert len({cell.name for cell in CELLS}) == len(CELLS)
