@@ -6,7 +6,6 @@ the kernel says of the links. It parses nothing that a stranger sent.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import logging
 import math
@@ -45,6 +44,8 @@ from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
 
+ENGINE_BEGINS_WITHIN = 5.0
+"""Seconds until a new engine reads its groups."""
 ENGINE_HAND_OVER = 3.0
 """Seconds that the engine has to hand over when asked to stop."""
 LISTEN_AT_MOST = 0.02
@@ -150,8 +151,16 @@ class Supervisor:
             raise ExitError(EXIT_FAILED, f"cannot start the engine: {error.strerror}") from error
         self._engine = child
         self._reactor.watch(child.channel.fileno(), self._engine_speaks)
-        with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
+        # Without the right to a larger buffer many groups do not fit: wait for the engine to read.
+        child.channel.socket.settimeout(ENGINE_BEGINS_WITHIN)
+        try:
             self._instruct(child)
+        except ChannelClosedError:
+            return  # it died at once: SIGCHLD tells
+        except TimeoutError:
+            log.error("the engine does not read what it is told; it is started anew")  # noqa: TRY400
+            child.kill()
+        child.channel.socket.setblocking(False)
 
     def _instruct(self, child: Child) -> None:
         for name, opened in self._holdings.sockets.items():

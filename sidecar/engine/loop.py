@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import select
 import socket
 import time
@@ -39,6 +41,10 @@ from sidecar.protocol.packet import PacketError
 log = logging.getLogger(__name__)
 
 _SEND_ERRORS_LAST = 30.0
+_MIRROR = ""
+"""The owner of the mirror's deadline; no group has this name."""
+_MIRROR_SPACING = 0.05
+"""Seconds between two snapshots of the roles: they name all groups, and many may change in a row."""
 _STATUS_PAGE = 400
 """Peers in one message of the status; some 100 kB, which any socket's buffer holds."""
 _GROUP_ITSELF = 4
@@ -68,6 +74,7 @@ class Engine:
         self._unfinished: set[str] = set()
         self._failing: set[str] = set()
         self._roles_changed = False
+        self._mirror_from = -math.inf
         self._stopping = False
         self._poll = select.epoll()
 
@@ -77,11 +84,16 @@ class Engine:
         try:
             while not self._done():
                 self.turn()
+            self._mirror_from = -math.inf
+            self._mirror(self._clock())
+            self._channel.send(Stopped())
         except ChannelClosedError:
             return 1  # the parent is gone: its leases run out, and nobody can bind for us
+        except BlockingIOError:
+            log.error("the parent does not read what it is told: this engine ends")  # noqa: TRY400 - no more to know
+            return 1
         finally:
             self._poll.close()
-        self._channel.send(Stopped())
         return 0
 
     def turn(self) -> None:
@@ -94,8 +106,9 @@ class Engine:
         if promised is not None and promised <= now:
             self._lag.note(now - promised)
         for name in self._timers.due(now):
-            self._feed(self._groups[name], events.Tick(), now)
-        self._mirror()
+            if name != _MIRROR:
+                self._feed(self._groups[name], events.Tick(), now)
+        self._mirror(now)
 
     def _timeout(self) -> float | None:
         deadline = self._timers.next()
@@ -215,16 +228,22 @@ class Engine:
 
     # What people see ---------------------------------------------------------------------------------------------
 
-    def _mirror(self) -> None:
+    def _mirror(self, now: float) -> None:
+        """Tell of changed roles, unless that was done just now, or the parent has too much to read already."""
         if not self._roles_changed:
             return
-        self._roles_changed = False
-        self._channel.send(Snapshot(groups=tuple(runner.role() for runner in self._groups.values())))
+        if now >= self._mirror_from:
+            self._mirror_from = now + _MIRROR_SPACING
+            with contextlib.suppress(BlockingIOError):
+                self._channel.send(Snapshot(groups=tuple(runner.role() for runner in self._groups.values())))
+                self._roles_changed = False
+                return
+        self._timers.arm(_MIRROR, self._mirror_from)
 
     def _answer(self, request: StatusRequest) -> None:
         try:
             self._channel.send(self._status(request))
-        except MessageError as error:
+        except (MessageError, BlockingIOError) as error:
             log.error("the status cannot be told: %s", error)  # noqa: TRY400 - a question must not end the engine
 
     def _status(self, request: StatusRequest) -> StatusReply:

@@ -90,6 +90,13 @@ def roles(messages: Sequence[Message]) -> list[tuple[GroupRole, ...]]:
     return [message.groups for message in messages if isinstance(message, Snapshot)]
 
 
+def fill(engine: DrivenEngine) -> None:
+    """Let the parent have more to read than fits into the channel."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            engine._channel.send(RENEW)
+
+
 def become_master(engine: DrivenEngine, far: socket.socket) -> None:
     engine.start(PLAN)
     engine.pass_time(3.0)
@@ -166,7 +173,8 @@ def test_a_stop_waits_for_the_last_of_several_groups(engine: DrivenEngine, far: 
     assert without_snapshots(engine.said()) == [RELEASE]
     engine.parent.send(RELEASED)
     assert engine.run() == 0
-    assert engine.said() == [Stopped()]
+    snapshot, stopped = engine.said()
+    assert ([role.reason for role in roles([snapshot])[0]], stopped) == (["stop", "stop"], Stopped())
 
 
 def test_without_its_parent_it_ends(engine: DrivenEngine) -> None:
@@ -196,7 +204,7 @@ def test_a_lost_carrier_releases_and_its_return_begins_anew(engine: DrivenEngine
     engine.tell(RELEASED)
     assert (engine.group().role, engine.interface().up) == ("init", False)
     engine.pass_time(100.0)
-    assert (engine.said(), sent(far)) == ([], [])
+    assert (without_snapshots(engine.said()), sent(far)) == ([], [])
     engine.tell(LinkChanged(interface="eth0", up=True, mac=MAC))
     assert engine.group().role == "backup"
     engine.pass_time(3.0)
@@ -254,11 +262,45 @@ def test_a_long_status_is_told_page_by_page(engine: DrivenEngine) -> None:
 def test_the_mirror_hears_of_changes_only_and_then_of_all_groups(engine: DrivenEngine) -> None:
     engine.start(PLAN)
     engine.start(group_plan(name="db", vhid=7, advskew=200))
+    engine.pass_time(0.1)
     assert [role.role for role in roles(engine.said())[-1]] == ["backup", "backup"]
-    engine.pass_time(3.0)
+    engine.pass_time(2.9)
     assert [(role.name, role.role) for role in roles(engine.said())[-1]] == [("web", "master"), ("db", "backup")]
     engine.pass_time(0.5)
     assert engine.said() == []
+
+
+def test_the_mirror_hears_of_many_changes_in_a_row_at_once(engine: DrivenEngine) -> None:
+    for vhid in range(1, 100):
+        engine.start(group_plan(name=f"group-{vhid}", vhid=vhid))
+    assert [len(each) for each in roles(engine.said())] == [1]
+    engine.pass_time(0.05)
+    assert [len(each) for each in roles(engine.said())] == [99]
+    engine.pass_time(1.0)
+    assert engine.said() == []
+
+
+def test_the_newest_roles_are_told_once_the_parent_reads_again(engine: DrivenEngine) -> None:
+    fill(engine)
+    engine.start(PLAN)
+    engine.pass_time(1.0)
+    assert roles(engine.said()) == []
+    engine.pass_time(0.05)
+    assert [[role.role for role in each] for each in roles(engine.said())] == [["backup"]]
+
+
+def test_a_parent_that_never_reads_ends_it_but_not_a_status(
+    engine: DrivenEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.start(PLAN)
+    fill(engine)
+    engine.tell(StatusRequest(token=1))
+    engine.now = 3.0
+    assert engine.run() == 1
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "the status cannot be told: [Errno 11] Resource temporarily unavailable",
+        "the parent does not read what it is told: this engine ends",
+    ]
 
 
 # The wire ------------------------------------------------------------------------------------------------------------
