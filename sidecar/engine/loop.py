@@ -16,15 +16,20 @@ from sidecar.engine.lag import Lag
 from sidecar.engine.path import Port
 from sidecar.engine.perform import GroupRunner
 from sidecar.engine.receive import find, read
+from sidecar.engine.standing import Standing, carrier_lost
 from sidecar.engine.timers import Timers
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Bound,
+    Demote,
     GroupStatus,
+    HandOver,
     InterfaceStatus,
     LinkChanged,
+    Message,
     MessageError,
     OpenInterface,
+    Promote,
     Released,
     Snapshot,
     StartGroup,
@@ -73,6 +78,7 @@ class Engine:
         self._lag = Lag()
         self._unfinished: set[str] = set()
         self._failing: set[str] = set()
+        self._standing = Standing()
         self._roles_changed = False
         self._mirror_from = -math.inf
         self._stopping = False
@@ -169,12 +175,24 @@ class Engine:
                     self._feed(self._groups[name], events.LeaseAnswered(error=error), now)
                 case Released(group=name):
                     self._feed(self._groups[name], events.LeaseReleased(), now)
-                case StatusRequest():
-                    self._answer(message)
-                case Stop():
-                    self._stop(now)
                 case _:
-                    log.error("the parent sent a %s, which is not for the engine", type(message).__name__)
+                    self._obey_as_a_whole(message, now)
+
+    def _obey_as_a_whole(self, message: Message, now: float) -> None:
+        match message:
+            case StatusRequest():
+                self._answer(message)
+            case Demote(name=name, weight=weight, detail=detail):
+                self._demote(events.Demote(name=name, weight=weight, detail=detail), now)
+            case Promote(name=name):
+                self._promote(name, now)
+            case HandOver():
+                for runner in self._groups.values():
+                    self._feed(runner, events.HandOver(), now)
+            case Stop():
+                self._stop(now)
+            case _:
+                log.error("the parent sent a %s, which is not for the engine", type(message).__name__)
 
     def _open(self, message: OpenInterface, fds: list[int]) -> None:
         inherited = [socket.socket(fileno=fd) for fd in fds]
@@ -192,8 +210,11 @@ class Engine:
         self._groups[plan.name] = runner
         self._by_vhid[plan.interface][plan.vhid] = runner
         self._unfinished.add(plan.name)
+        for demotion in self._standing.concerning(interface=plan.interface, ignore_link=plan.ignore_link):
+            runner.handle(demotion, now)
         runner.start(resume=message.resume, now=now)
         self._settle(runner)
+        self._note_carrier(runner.port, now)
 
     def _link(self, message: LinkChanged, now: float) -> None:
         port = self._ports[message.interface]
@@ -201,8 +222,31 @@ class Engine:
         if port.up == message.up:
             return
         port.up = message.up
-        for runner in self._by_vhid[port.name].values():
+        for runner in self._caring(port):
             self._feed(runner, events.LinkChanged(up=port.up), now)
+        self._note_carrier(port, now)
+
+    def _caring(self, port: Port) -> list[GroupRunner]:
+        return [runner for runner in self._by_vhid[port.name].values() if not runner.plan.ignore_link]
+
+    def _note_carrier(self, port: Port, now: float) -> None:
+        """Be a worse master on the other interfaces while one that a group cares for has no carrier."""
+        if port.up or not self._caring(port):
+            self._promote(carrier_lost(port.name).name, now)
+        else:
+            self._demote(carrier_lost(port.name), now, interface=port.name)
+
+    def _demote(self, event: events.Demote, now: float, *, interface: str | None = None) -> None:
+        if not self._standing.take(event, interface=interface):
+            return
+        for runner in self._groups.values():
+            if event in self._standing.concerning(interface=runner.port.name, ignore_link=runner.plan.ignore_link):
+                self._feed(runner, event, now)
+
+    def _promote(self, name: str, now: float) -> None:
+        if self._standing.give_back(name):
+            for runner in self._groups.values():
+                self._feed(runner, events.Promote(name=name), now)
 
     def _stop(self, now: float) -> None:
         self._stopping = True

@@ -84,7 +84,7 @@ class GroupRunner:
 
     def start(self, *, resume: bool, now: float) -> None:
         """Begin, as the master that an earlier engine was if ``resume``."""
-        self.handle(Start(link_up=self.port.up, resume=resume), now)
+        self.handle(Start(link_up=self.port.up or self.plan.ignore_link, resume=resume), now)
 
     def receive(self, arrival: Arrival, now: float) -> None:
         """Take a packet that names this group's vhid; whatever it is, it is counted."""

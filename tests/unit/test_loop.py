@@ -14,9 +14,12 @@ from sidecar.engine.loop import boot_time
 from sidecar.ipc.messages import (
     Bind,
     Bound,
+    Demote,
     GroupRole,
+    HandOver,
     LinkChanged,
     Message,
+    Promote,
     Release,
     Released,
     Renew,
@@ -228,6 +231,82 @@ def test_a_link_is_its_interfaces_alone(engine: DrivenEngine, wire: tuple[socket
     engine.tell(LinkChanged(interface="eth0", up=False, mac=MAC), LinkChanged(interface="eth1", up=True, mac=MAC))
     assert (engine.group("web").role, engine.group("db").role) == ("init", "backup")
     assert (engine.interface("eth0").up, engine.interface("eth1").up) == (False, True)
+
+
+def demotions(engine: DrivenEngine, name: str) -> list[str]:
+    return [f"{each.name} {each.weight} {each.detail}" for each in engine.group(name).demotions]
+
+
+def test_a_lost_carrier_demotes_the_groups_on_other_interfaces_until_it_is_back(
+    engine: DrivenEngine, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    engine.open(wire[0], interface="eth1")
+    engine.start(PLAN)
+    engine.start(group_plan(name="db", interface="eth1"))
+    engine.tell(LinkChanged(interface="eth0", up=False, mac=MAC))
+    assert (demotions(engine, "web"), demotions(engine, "db")) == ([], ["link:eth0 240 eth0 has no carrier"])
+    engine.start(group_plan(name="late", vhid=43, interface="eth1"))
+    assert demotions(engine, "late") == ["link:eth0 240 eth0 has no carrier"]
+    engine.tell(LinkChanged(interface="eth0", up=True, mac=MAC))
+    assert (demotions(engine, "db"), demotions(engine, "late")) == ([], [])
+
+
+def test_a_carrier_that_is_not_there_at_the_start_demotes_as_well(
+    engine: DrivenEngine, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    engine.open(wire[0], interface="eth1", up=False)
+    engine.start(PLAN)
+    assert demotions(engine, "web") == []  # no group of ours is there
+    engine.start(group_plan(name="db", interface="eth1"))
+    assert demotions(engine, "web") == ["link:eth1 240 eth1 has no carrier"]
+
+
+def test_a_group_that_ignores_links_goes_on_without_and_neither_demotes_nor_is_demoted(
+    engine: DrivenEngine, far: socket.socket, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    engine.open(wire[0], interface="eth1", up=False)
+    engine.start(group_plan(name="crossover", interface="eth1", ignore_link=True))
+    engine.start(PLAN)
+    assert demotions(engine, "web") == []
+    engine.pass_time(3.0)
+    assert [engine.group(name).role for name in ("crossover", "web")] == ["master", "master"]
+    engine.tell(LinkChanged(interface="eth0", up=False, mac=MAC), LinkChanged(interface="eth1", up=True, mac=MAC))
+    assert [engine.group(name).role for name in ("crossover", "web")] == ["master", "init"]
+    assert (demotions(engine, "crossover"), demotions(engine, "web")) == ([], [])
+    assert "advert 1" in sent(far)
+
+
+# The node as a whole -------------------------------------------------------------------------------------------------
+
+
+def test_a_demotion_is_every_groups_also_of_those_that_start_later(engine: DrivenEngine, far: socket.socket) -> None:
+    become_master(engine, far)
+    engine.tell(Demote(name="maintenance", weight=240, detail="new disks"))
+    assert sent(far) == ["advert 1"]  # at once
+    engine.start(group_plan(name="db", vhid=7))
+    assert demotions(engine, "web") == demotions(engine, "db") == ["maintenance 240 new disks"]
+    engine.tell(Demote(name="maintenance", weight=240, detail="new fans"))
+    assert demotions(engine, "web") == ["maintenance 240 new fans"]
+    engine.tell(Promote(name="maintenance"), Promote(name="maintenance"))
+    assert demotions(engine, "web") == demotions(engine, "db") == []
+
+
+def test_an_engine_that_resumes_in_maintenance_is_a_demoted_master(engine: DrivenEngine, far: socket.socket) -> None:
+    engine.tell(Demote(name="maintenance", weight=240, detail="new disks"))
+    engine.start(PLAN, resume=True)
+    header = unpack(parse_ipv4(far.recv(4096)[14:]).payload)
+    assert (header.advskew, header.demotion) == (240, 240)
+    assert (engine.group().role, engine.group().demotion) == ("master", 240)
+
+
+def test_handing_over_is_a_goodbye_of_every_master(engine: DrivenEngine, far: socket.socket) -> None:
+    become_master(engine, far)
+    engine.start(group_plan(name="db", vhid=7, advskew=100))
+    engine.said()
+    engine.tell(HandOver())
+    assert sent(far) == ["advert 255"]
+    assert engine.said() == []  # it answers on
+    assert (engine.group("web").role, engine.group("db").role) == ("master", "backup")
 
 
 # What people see -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,51 @@
+"""Demotions of the whole node: what stands now, and which groups it concerns.
+
+As with the BSDs, a node that has lost the carrier of one interface is a worse master on the others too, so that a
+router does not stay master on one side only (``carp_group_demote_adj``, OpenBSD ip_carp.c).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.protocol.demotion import HARD
+from sidecar.protocol.events import Demote
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    event: Demote
+    interface: str | None
+
+
+class Standing:
+    """Demotions by name. ``take`` and ``give_back`` tell whether that changed anything."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: dict[str, _Taken] = {}
+
+    def take(self, event: Demote, *, interface: str | None = None) -> bool:
+        """Demote all groups; where ``interface`` has no carrier, those on others that care for links."""
+        taken = _Taken(event, interface)
+        changed = self._taken.get(event.name) != taken
+        self._taken[event.name] = taken
+        return changed
+
+    def give_back(self, name: str) -> bool:
+        """Demote nobody under this name any more."""
+        return self._taken.pop(name, None) is not None
+
+    def concerning(self, *, interface: str, ignore_link: bool) -> list[Demote]:
+        """Return what demotes a group on ``interface``."""
+        return [
+            taken.event
+            for taken in self._taken.values()
+            if taken.interface is None or (taken.interface != interface and not ignore_link)
+        ]
+
+
+def carrier_lost(interface: str) -> Demote:
+    """Return the demotion for an interface without carrier."""
+    return Demote(name=f"link:{interface}", weight=HARD, detail=f"{interface} has no carrier")

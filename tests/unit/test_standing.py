@@ -1,0 +1,44 @@
+"""Demotions of the whole node, and which groups they concern."""
+
+from __future__ import annotations
+
+from sidecar.engine.standing import Standing, carrier_lost
+from sidecar.protocol.events import Demote
+
+MAINTENANCE = Demote(name="maintenance", weight=240, detail="new disks")
+ETH0, ETH1 = carrier_lost("eth0"), carrier_lost("eth1")
+
+
+def names(standing: Standing, interface: str, *, ignore_link: bool = False) -> list[str]:
+    return [demotion.name for demotion in standing.concerning(interface=interface, ignore_link=ignore_link)]
+
+
+def test_a_lost_carrier_in_words() -> None:
+    assert Demote(name="link:eth0", weight=240, detail="eth0 has no carrier") == ETH0
+
+
+def test_maintenance_concerns_every_group() -> None:
+    standing = Standing()
+    assert standing.take(MAINTENANCE)
+    assert names(standing, "eth0") == names(standing, "eth1", ignore_link=True) == ["maintenance"]
+    assert standing.give_back("maintenance")
+    assert names(standing, "eth0") == []
+
+
+def test_a_lost_carrier_concerns_the_other_interfaces_groups_that_care_for_links() -> None:
+    standing = Standing()
+    standing.take(ETH0, interface="eth0")
+    standing.take(ETH1, interface="eth1")
+    assert names(standing, "eth0") == ["link:eth1"]
+    assert names(standing, "eth1") == ["link:eth0"]
+    assert names(standing, "eth2") == ["link:eth0", "link:eth1"]
+    assert names(standing, "eth2", ignore_link=True) == []
+
+
+def test_only_a_change_is_one() -> None:
+    standing = Standing()
+    assert standing.take(MAINTENANCE)
+    assert not standing.take(MAINTENANCE)
+    assert standing.take(Demote(name="maintenance", weight=240, detail="new fans"))
+    assert standing.give_back("maintenance")
+    assert not standing.give_back("maintenance")
