@@ -23,6 +23,10 @@ def main() -> int:
             from sidecar.agent.process import main as agent  # noqa: PLC0415 - as above
 
             return agent(fd=int(fd), parent=int(pid), level=level, style=style)
+        case ["command", pid, *argv] if argv:
+            from sidecar.become import main as become  # noqa: PLC0415 - as above
+
+            return become(parent=int(pid), argv=argv)
         case _:
             from sidecar.cli import main as cli  # noqa: PLC0415 - as above
 

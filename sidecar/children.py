@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from sidecar.ipc.channel import Channel, pair
 
@@ -48,9 +49,20 @@ def spawn(name: str, arguments: Sequence[str], *, now: float) -> Child:
     return Child(name, process, ours, now)
 
 
-def reap(children: Sequence[Child]) -> list[tuple[Child, int]]:
-    """Collect every ended process, also orphans that PID 1 inherits; return our children among them and their codes."""
-    ended: list[tuple[Child, int]] = []
+class Started(Protocol):
+    """Whatever has a process of ours."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process."""
+
+
+S = TypeVar("S", bound=Started)
+
+
+def reap(children: Sequence[S]) -> list[tuple[S, int]]:
+    """Collect every ended process, also orphans that PID 1 inherits; return ours among them and their exit codes."""
+    ended: list[tuple[S, int]] = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""The command ``carp-sidecar``: run, check, status, decode, demo.
+"""The command ``carp-sidecar``: run, check, status, demote, promote, decode, demo.
 
 Exit codes: 0 done or asked to stop, 1 runtime failure, 2 bad settings or usage, 3 missing privilege.
 """
@@ -43,6 +43,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             return _check(as_json=arguments.json)
         case "status":
             return _status(as_json=arguments.json, directory=arguments.runtime_dir)
+        case "demote" | "promote":
+            return _maintain(reason=arguments.reason, directory=arguments.runtime_dir)
         case "decode":
             return _decode(arguments)
         case _:
@@ -65,13 +67,20 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="ask the running sidecar how its groups stand")
     status.add_argument("--json", action="store_true", help="print JSON")
-    status.add_argument(
-        "--runtime-dir",
-        type=Path,
-        default=Path(os.environ.get("CARP_RUNTIME_DIR") or _DEFAULT_RUNTIME_DIR),
-        metavar="DIR",
-        help="where its control socket is (default: CARP_RUNTIME_DIR or %(default)s)",
+    demote = commands.add_parser(
+        "demote", help="maintenance: have this node's groups yield to nodes that can take over"
     )
+    demote.add_argument("--reason", default="", metavar="TEXT", help="what status and log tell of it")
+    promote = commands.add_parser("promote", help="end the maintenance")
+    promote.set_defaults(reason=None)
+    for command in (status, demote, promote):
+        command.add_argument(
+            "--runtime-dir",
+            type=Path,
+            default=Path(os.environ.get("CARP_RUNTIME_DIR") or _DEFAULT_RUNTIME_DIR),
+            metavar="DIR",
+            help="where its control socket is (default: CARP_RUNTIME_DIR or %(default)s)",
+        )
 
     decode = commands.add_parser("decode", help="explain CARP packets from captures or hex, one line each")
     decode.add_argument(
@@ -89,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run() -> int:
-    # As PID 1 a SIGTERM that comes before its handler would be lost: it waits until the parent is ready for it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    # As PID 1 a SIGTERM that comes before its handler would be lost, and SIGUSR1 would end whoever is not PID 1: they
+    # wait until the parent is ready for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2})
     loaded = _load()
     if loaded is None:
         return EXIT_SETTINGS
@@ -166,6 +176,18 @@ def _status(*, as_json: bool, directory: Path) -> int:
         print(f"carp-sidecar: {error}", file=sys.stderr)
         return EXIT_FAILED
     print(as_json_text(reply) if as_json else as_text(reply))
+    return 0
+
+
+def _maintain(*, reason: str | None, directory: Path) -> int:
+    from sidecar.control import ControlError, ask_maintenance  # noqa: PLC0415 - only these commands need it
+    from sidecar.maintenance import one_line  # noqa: PLC0415 - as above
+
+    try:
+        print(ask_maintenance(directory, reason=None if reason is None else one_line(reason)))
+    except ControlError as error:
+        print(f"carp-sidecar: {error}", file=sys.stderr)
+        return EXIT_FAILED
     return 0
 
 

@@ -1,20 +1,36 @@
-"""The control socket in the runtime directory: ``status`` asks, the engine answers, the parent stands between."""
+"""The control socket in the runtime directory.
+
+``status`` asks, the engine answers, the parent stands between; ``demote`` and ``promote`` are for the parent itself.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from sidecar.ipc.channel import Channel, ChannelClosedError
-from sidecar.ipc.messages import MessageError, StatusReply, StatusRequest, Unavailable
+from sidecar.ipc.messages import (
+    Done,
+    Maintain,
+    Message,
+    MessageError,
+    StatusReply,
+    StatusRequest,
+    Unavailable,
+)
+from sidecar.reactor import Reactor
 
 SOCKET_NAME = "control.sock"
 _CLIENTS_AT_MOST = 16
 _ANSWER_WITHIN = 5.0
+
+M = TypeVar("M", bound=Message)
 
 
 class ControlError(Exception):
@@ -57,6 +73,24 @@ class ControlServer:
         self._listener = listener
         return listener
 
+    def serve(self, reactor: Reactor, obey: Callable[[int, StatusRequest | Maintain], None]) -> None:
+        """Have ``obey`` called with each client's descriptor and what it wants; ``open`` came first."""
+        assert self._listener is not None  # noqa: S101 - narrowing
+
+        def speaks(fd: int) -> None:
+            request = self.request(fd) if fd in self.clients else None
+            if request is not None:
+                obey(fd, request)
+            if fd not in self.clients:
+                reactor.unwatch(fd)
+
+        def connects() -> None:
+            client = self.accept()
+            if client is not None:
+                reactor.watch(client.fileno(), partial(speaks, client.fileno()))
+
+        reactor.watch(self._listener.fileno(), connects)
+
     def accept(self) -> Channel | None:
         """Return a new client, or None if there is none, or one too many."""
         assert self._listener is not None  # noqa: S101 - narrowing; open() came first
@@ -71,8 +105,8 @@ class ControlServer:
         self.clients[channel.fileno()] = channel
         return channel
 
-    def request(self, fd: int) -> StatusRequest | None:
-        """Return what client ``fd`` asks, with a token of ours, or None if it left or spoke nonsense."""
+    def request(self, fd: int) -> StatusRequest | Maintain | None:
+        """Return what client ``fd`` wants, a question with a token of ours; None if it left or spoke nonsense."""
         channel = self.clients[fd]
         try:
             received = channel.receive()
@@ -84,6 +118,8 @@ class ControlServer:
         message, fds = received
         for stray in fds:
             socket.close(stray)
+        if isinstance(message, Maintain):
+            return message
         if not isinstance(message, StatusRequest):
             self.drop(fd)
             return None
@@ -103,6 +139,13 @@ class ControlServer:
         except (ChannelClosedError, BlockingIOError, OSError):
             self.drop(channel.fileno())
         self._waiting.pop(reply.token, None)
+
+    def tell(self, fd: int, message: Message) -> None:
+        """Say something to client ``fd``; one that does not listen is dropped."""
+        try:
+            self.clients[fd].send(message)
+        except (ChannelClosedError, BlockingIOError, OSError):
+            self.drop(fd)
 
     def refuse(self, token: int, why: str) -> None:
         """Tell whoever asked that there is no answer, and let it go."""
@@ -133,17 +176,10 @@ class ControlServer:
 def ask_status(directory: Path) -> StatusReply:
     """Ask the running sidecar how it stands. Raises ControlError."""
     path = directory / SOCKET_NAME
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        try:
-            sock.connect(str(path))
-        except OSError as error:
-            raise ControlError(
-                f"no carp-sidecar answers at {path} ({error.strerror or error}); is it running, as this user, with "
-                f"CARP_RUNTIME_DIR={directory}?"
-            ) from error
-        channel = Channel(sock)
-        sock.settimeout(_ANSWER_WITHIN)
-        return every_page(lambda first: _ask_page(channel, first, path))
+    with _connected(path) as channel:
+        return every_page(
+            lambda first: _converse(channel, StatusRequest(token=0, first=first), wanted=StatusReply, path=path)
+        )
 
 
 def every_page(ask: Callable[[int], StatusReply]) -> StatusReply:
@@ -156,19 +192,40 @@ def every_page(ask: Callable[[int], StatusReply]) -> StatusReply:
     return msgspec.structs.replace(reply, groups=tuple(groups))
 
 
-def _ask_page(channel: Channel, first: int, path: Path) -> StatusReply:
+def ask_maintenance(directory: Path, *, reason: str | None) -> str:
+    """Have the running sidecar begin maintenance, or end it (None); return what it says. Raises ControlError."""
+    path = directory / SOCKET_NAME
+    with _connected(path) as channel:
+        return _converse(channel, Maintain(reason=reason), wanted=Done, path=path).text
+
+
+@contextlib.contextmanager
+def _connected(path: Path) -> Iterator[Channel]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.connect(str(path))
+        except OSError as error:
+            raise ControlError(
+                f"no carp-sidecar answers at {path} ({error.strerror or error}); is it running, as this user, with "
+                f"CARP_RUNTIME_DIR={path.parent}?"
+            ) from error
+        channel = Channel(sock)
+        sock.settimeout(_ANSWER_WITHIN)
+        yield channel
+
+
+def _converse(channel: Channel, message: Message, *, wanted: type[M], path: Path) -> M:
     try:
-        channel.send(StatusRequest(token=0, first=first))
+        channel.send(message)
         received = channel.receive()
     except (ChannelClosedError, TimeoutError, MessageError) as error:
         raise ControlError(f"the carp-sidecar at {path} did not answer within {_ANSWER_WITHIN:.0f} s") from error
-    match received:
-        case (StatusReply() as reply, _):
-            return reply
-        case (Unavailable(why=why), _):
-            raise ControlError(f"the carp-sidecar at {path} has no answer: {why}")
-        case _:
-            raise ControlError(f"what answers at {path} is no carp-sidecar of this version")
+    answer = None if received is None else received[0]
+    if isinstance(answer, Unavailable):
+        raise ControlError(f"the carp-sidecar at {path} has no answer: {answer.why}")
+    if not isinstance(answer, wanted):
+        raise ControlError(f"what answers at {path} is no carp-sidecar of this version")
+    return answer
 
 
 def _somebody_listens(path: Path) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from typing import Literal
 
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_SETTINGS, ExitError
+from sidecar.ipc.messages import OpenInterface
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import lease, sockets
 from sidecar.net.addresses import AddressError, Addresses, Link
@@ -112,6 +113,20 @@ class Holdings:
         except OSError as error:
             raise ExitError(EXIT_FAILED, f"cannot open a packet socket on {interface}: {error.strerror}") from error
 
+    def introductions(self) -> Iterator[tuple[OpenInterface, list[int]]]:
+        """Return what an engine is told of each interface, and the descriptors that go with it."""
+        for name, opened in self.sockets.items():
+            link = self.links[name]
+            message = OpenInterface(
+                interface=name,
+                index=link.index,
+                mac=link.mac,
+                up=link.up,
+                wires=tuple(opened.wires),
+                raws=tuple(opened.raws),
+            )
+            yield message, [sock.fileno() for sock in opened.every]
+
     def _names(self) -> str:
         return ", ".join(sorted(link.name for link in self.links.values() if link.mac)) or "none"
 
@@ -161,10 +176,16 @@ class Holdings:
         if error is not None:
             log.error("cannot release a VIP of group %s: %s", group, error, extra={"group": group})
 
-    def release_all(self) -> None:
-        """Stop answering for all VIPs."""
-        for group in sorted(self._held):
+    def release_all(self) -> list[str]:
+        """Stop answering for all VIPs; return the groups that had some."""
+        groups = sorted(self._held)
+        for group in groups:
             self.release(group)
+        return groups
+
+    def holds(self, group: str) -> bool:
+        """Tell whether the group's VIPs are leased to this node."""
+        return group in self._held
 
     def resumable(self) -> frozenset[str]:
         """Return the groups whose lease survived the engine that died; take off what is left of the others."""

@@ -16,6 +16,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _LAST_POSSIBLE_CAPABILITY = 63
@@ -64,21 +65,42 @@ def drop(*, change_user: bool) -> None:
             os.setgroups([])
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    _set_no_capabilities()
+    _set_capabilities(0)
     if effective_capabilities() != 0:
         raise PrivilegeError("capabilities are left after dropping them")
 
 
-def _set_no_capabilities() -> None:
+def keep_network_rights() -> None:
+    """Give up every capability but NET_ADMIN and NET_RAW, and the power to regain one by exec; keep the user.
+
+    What is exec'ed next has these two as well, whoever runs it (ambient set, capabilities(7)).
+    """
+    kept = effective_capabilities() & (1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(_LAST_POSSIBLE_CAPABILITY + 1):
+        if not kept >> capability & 1:
+            with contextlib.suppress(OSError):  # needs CAP_SETPCAP; no_new_privs stands in for it
+                _prctl(_PR_CAPBSET_DROP, capability)
+    _set_capabilities(kept)
+    for capability in (CAP_NET_ADMIN, CAP_NET_RAW):
+        if kept >> capability & 1:
+            with contextlib.suppress(OSError):  # root keeps them without
+                _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
+
+
+def _set_capabilities(mask: int) -> None:
+    """Make ``mask`` the effective, the permitted and the inheritable set (capset(2))."""
     header = ctypes.create_string_buffer(struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0))
-    data = ctypes.create_string_buffer(24)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = ctypes.create_string_buffer(struct.pack("6I", low, low, low, high, high, high))
     if _libc().capset(header, data) != 0:
         code = ctypes.get_errno()
         raise PrivilegeError(f"capset: {os.strerror(code)}")
 
 
-def _prctl(option: int, argument: int) -> None:
-    if _libc().prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
+def _prctl(option: int, argument: int, second: int = 0) -> None:
+    if _libc().prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(second), 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 

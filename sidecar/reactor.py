@@ -15,10 +15,10 @@ class Reactor:
 
     def __init__(self) -> None:
         self._poll = select.epoll()
-        self._handlers: dict[int, Callable[[], None]] = {}
+        self._handlers: dict[int, Callable[[], object]] = {}
         self._wakeup: tuple[socket.socket, socket.socket] | None = None
 
-    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+    def watch(self, fd: int, handler: Callable[[], object]) -> None:
         """Have ``handler`` called whenever ``fd`` is readable or hung up."""
         self._handlers[fd] = handler
         self._poll.register(fd, select.EPOLLIN)

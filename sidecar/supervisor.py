@@ -12,11 +12,11 @@ import math
 import os
 import signal
 import time
-from functools import partial
 from pathlib import Path
 
 from sidecar import privileges
 from sidecar.children import Child, Restarts, describe, reap, spawn
+from sidecar.commands import Commands, Run
 from sidecar.control import ControlError, ControlServer, InUseError
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_STOPPED, ExitError
 from sidecar.holdings import Holdings
@@ -24,22 +24,27 @@ from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import (
     Bind,
     Bound,
+    Done,
+    HandOver,
     LinkChanged,
+    Maintain,
     Message,
     MessageError,
-    OpenInterface,
     Release,
     Released,
     Renew,
     Snapshot,
     StartGroup,
     StatusReply,
+    StatusRequest,
     Stop,
     Stopped,
 )
 from sidecar.ipc.plan import Plan, decode_plan
+from sidecar.maintenance import Maintenance
 from sidecar.mirror import Mirror
 from sidecar.observe import log as observe_log
+from sidecar.observe.status import as_line
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
@@ -52,6 +57,11 @@ LISTEN_AT_MOST = 0.02
 """Seconds of the engine's messages in one turn of the loop."""
 AGENT_FAREWELL = 4.0
 """Seconds that the agent has to write the last role before it is ended."""
+COMMANDS_AT_STOP = 10.0
+"""Seconds that down commands have after that: less in all than the 30 s that Kubernetes waits before it kills."""
+HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that start-up blocks, so that none is lost before its handler stands."""
+_OWN_QUESTION = 0  # the token of a status request by SIGUSR1; clients have others
 
 
 class Stage(enum.Enum):
@@ -62,6 +72,8 @@ class Stage(enum.Enum):
     """The engine releases the VIPs and bows out."""
     FAREWELL = enum.auto()
     """The network knows; the agent tells Kubernetes."""
+    LAST_COMMANDS = enum.auto()
+    """Only down commands still run."""
     OVER = enum.auto()
 
 
@@ -91,6 +103,8 @@ class Supervisor:
         self._engine: Child | None = None
         self._restarts = Restarts()
         self._mirror = Mirror(plan, self._reactor, self._restarts)
+        self._commands = Commands(plan.groups, self._reactor)
+        self._maintenance = Maintenance(Path(plan.runtime_dir))
         self._stage = Stage.RUNNING
         self._stage_ends = math.inf
 
@@ -99,14 +113,16 @@ class Supervisor:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code. Raises ExitError."""
         self._require_capabilities()
-        self._reactor.watch_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD), self._signalled)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # start-up held them back
+        self._reactor.watch_signals((signal.SIGHUP, signal.SIGCHLD, *HELD_BACK), self._signalled)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         self._reactor.watch(self._holdings.open(), self._links_changed)
         self._open_control()  # before the sweep, which would take the VIPs of a sidecar that runs already
         self._holdings.sweep()
         self._holdings.open_interfaces()
+        self._maintenance.load()
         self._start_engine()
         self._mirror.start()
+        self._commands.begin()
         while self._stage is not Stage.OVER:
             self._turn()
         return EXIT_STOPPED
@@ -116,6 +132,7 @@ class Supervisor:
         for child in (self._engine, self._mirror.child):
             if child is not None:
                 child.kill()
+        self._commands.kill()
         self._holdings.close()
         self._control.close()
 
@@ -130,7 +147,7 @@ class Supervisor:
 
     def _open_control(self) -> None:
         try:
-            listener = self._control.open()
+            self._control.open()
         except InUseError as error:
             raise ExitError(
                 EXIT_FAILED, f"{error}; stop it first, or give this one a CARP_RUNTIME_DIR of its own"
@@ -139,7 +156,7 @@ class Supervisor:
             # The VIP matters more than the ability to ask about it.
             log.warning("%s; `carp-sidecar status` will not work", error)
             return
-        self._reactor.watch(listener.fileno(), self._control_connects)
+        self._control.serve(self._reactor, self._asked)
 
     # Children ----------------------------------------------------------------------------------------------------
 
@@ -161,37 +178,36 @@ class Supervisor:
             log.error("the engine does not read what it is told; it is started anew")  # noqa: TRY400
             child.kill()
         child.channel.socket.setblocking(False)
+        for group in self._plan.groups:
+            self._follow(group.name)
 
     def _instruct(self, child: Child) -> None:
-        for name, opened in self._holdings.sockets.items():
-            link = self._holdings.links[name]
-            message = OpenInterface(
-                interface=name,
-                index=link.index,
-                mac=link.mac,
-                up=link.up,
-                wires=tuple(opened.wires),
-                raws=tuple(opened.raws),
-            )
-            child.channel.send(message, [sock.fileno() for sock in opened.every])
+        for message, descriptors in self._holdings.introductions():
+            child.channel.send(message, descriptors)
+        child.channel.send(self._maintenance.instruction())  # before the groups: none begins without it
         resumable = self._holdings.resumable()
         for group in self._plan.groups:
             child.channel.send(StartGroup(group=group, resume=group.name in resumable))
 
-    def _children_ended(self) -> None:
-        children = [child for child in (self._engine, self._mirror.child) if child is not None]
-        for child, code in reap(children):
-            if child is self._engine:
-                self._engine_speaks()  # its last words
-            self._reactor.unwatch(child.channel.fileno())
-            child.channel.close()
-            if child is self._engine:
-                self._engine = None
-            else:
-                self._mirror.ended()
-            if self._stage is not Stage.RUNNING:
-                self._stop_goes_on()
-                continue
+    def _processes_ended(self) -> None:
+        started: list[Child | Run] = [child for child in (self._engine, self._mirror.child) if child is not None]
+        for each, code in reap([*started, *self._commands.running]):
+            match each:
+                case Run():
+                    self._commands.ended(each, code)
+                case Child():
+                    self._child_ended(each, code)
+        self._stop_goes_on()
+
+    def _child_ended(self, child: Child, code: int) -> None:
+        if child is self._engine:
+            self._engine_speaks()  # its last words
+            self._engine = None
+        else:
+            self._mirror.ended()
+        self._reactor.unwatch(child.channel.fileno())
+        child.channel.close()
+        if self._stage is Stage.RUNNING:
             now = time.monotonic()
             delay = self._restarts.schedule(child.name, lived=now - child.started, now=now)
             log.error("the %s %s; it starts again in %.0f s", child.name, describe(code), delay)
@@ -229,17 +245,31 @@ class Supervisor:
         match message:
             case Bind(group=name) | Renew(group=name) if self._holdings.knows(name):
                 self._tell_engine(Bound(group=name, error=self._holdings.bind(name)))
+                self._follow(name)
             case Release(group=name) if self._holdings.knows(name):
                 self._holdings.release(name)
                 self._tell_engine(Released(group=name))
+                self._follow(name)
             case Snapshot():
                 self._mirror.show(message)
+            case StatusReply(token=token) if token == _OWN_QUESTION:
+                self._log_status(message)
             case StatusReply():
                 self._control.answer(message)
             case Stopped():
                 log.debug("the engine has handed over")
             case _:
                 log.error("the engine sent a %s, which is not for the parent", type(message).__name__)
+
+    def _log_status(self, page: StatusReply) -> None:
+        for group in page.groups:
+            observe_log.say(log, as_line(group), group=group.name)
+        if page.more is not None:
+            self._tell_engine(StatusRequest(token=_OWN_QUESTION, first=page.more))
+
+    def _follow(self, group: str) -> None:
+        """Run the command that follows, now that the engine knows and nothing waits for it."""
+        self._commands.follow(group, held=self._holdings.holds(group))
 
     def _tell_engine(self, message: Message) -> None:
         if self._engine is None:
@@ -257,7 +287,14 @@ class Supervisor:
     def _signalled(self, number: int) -> None:
         match number:
             case signal.SIGCHLD:
-                self._children_ended()
+                self._processes_ended()
+            case signal.SIGUSR1 | signal.SIGUSR2 if self._engine is None:
+                observe_log.say(log, "the engine is not running: no status, nothing to hand over")
+            case signal.SIGUSR1:
+                self._tell_engine(StatusRequest(token=_OWN_QUESTION))
+            case signal.SIGUSR2:
+                log.info("asked to hand over to whoever stands up")
+                self._tell_engine(HandOver())
             case _:
                 self._stop()
 
@@ -273,21 +310,28 @@ class Supervisor:
         log.info("asked to stop: handing over")
         self._stage, self._stage_ends = Stage.HANDING_OVER, time.monotonic() + ENGINE_HAND_OVER
         self._restarts.cancel()
+        self._commands.stop()
         self._tell_engine(Stop())
         self._stop_goes_on()
 
     def _stop_goes_on(self) -> None:
         """Go to the next stage of the stop once the children have done their part of this one."""
         if self._stage is Stage.HANDING_OVER and self._engine is None:
-            self._holdings.release_all()
+            for group in self._holdings.release_all():
+                self._follow(group)
             self._stage, self._stage_ends = Stage.FAREWELL, time.monotonic() + AGENT_FAREWELL
             self._mirror.stop()
         if self._stage is Stage.FAREWELL and self._mirror.child is None:
+            self._stage, self._stage_ends = Stage.LAST_COMMANDS, time.monotonic() + COMMANDS_AT_STOP
+        if self._stage is Stage.LAST_COMMANDS and not self._commands.running:
             self._stage, self._stage_ends = Stage.OVER, math.inf
 
     def _stage_overdue(self) -> None:
-        log.warning("a child did not stop in time; it is ended")
         self._stage_ends = math.inf
+        if self._stage is Stage.LAST_COMMANDS:
+            self._stage = Stage.OVER  # close() ends them
+            return
+        log.warning("a child did not stop in time; it is ended")
         for child in (self._engine, self._mirror.child if self._stage is Stage.FAREWELL else None):
             if child is not None:
                 child.kill()
@@ -295,29 +339,23 @@ class Supervisor:
     # Loop --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        due = min(self._stage_ends, self._restarts.next())
+        due = min(self._stage_ends, self._restarts.next(), self._commands.next())
         self._reactor.turn(None if due == math.inf else max(0.0, due - time.monotonic()))
         self._restart_due()
+        self._commands.end_overdue(time.monotonic())
         if time.monotonic() >= self._stage_ends:
             self._stage_overdue()
 
-    def _control_connects(self) -> None:
-        client = self._control.accept()
-        if client is not None:
-            self._reactor.watch(client.fileno(), partial(self._control_asks, client.fileno()))
+    # Questions and orders ----------------------------------------------------------------------------------------
 
-    def _control_asks(self, fd: int) -> None:
-        if fd not in self._control.clients:
-            self._reactor.unwatch(fd)
-            return
-        request = self._control.request(fd)
-        if fd not in self._control.clients:
-            self._reactor.unwatch(fd)
-        if request is None:
-            return
-        if self._engine is None:
-            wait = self._restarts.wait("engine", time.monotonic())
-            self._control.refuse(request.token, f"the engine is not running; it starts again in {wait:.0f} s")
-            self._reactor.unwatch(fd)
-            return
-        self._tell_engine(request)
+    def _asked(self, client: int, request: StatusRequest | Maintain) -> None:
+        match request:
+            case Maintain(reason=reason):
+                text = self._maintenance.end() if reason is None else self._maintenance.begin(reason)
+                self._tell_engine(self._maintenance.instruction())
+                self._control.tell(client, Done(text=text))
+            case StatusRequest(token=token) if self._engine is None:
+                wait = self._restarts.wait("engine", time.monotonic())
+                self._control.refuse(token, f"the engine is not running; it starts again in {wait:.0f} s")
+            case StatusRequest():
+                self._tell_engine(request)

@@ -23,7 +23,7 @@ def main(*, fd: int, parent: int, level: str, style: str) -> int:
     # The uid stays: the token or kubeconfig belongs to the container's user, and is read again when it changes.
     privileges.drop(change_user=False)
     privileges.die_with_parent(parent)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     observe_log.configure(level=level, style=style, process="agent")
     channel = Channel(socket.socket(fileno=fd))

@@ -17,7 +17,7 @@ def main(*, fd: int, parent: int, node: str, level: str, style: str) -> int:
     privileges.drop(change_user=True)
     privileges.die_with_parent(parent)
     # The parent decides when to stop; a signal to the whole process group must not get ahead of it.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     log.configure(level=level, style=style, process="engine")
     channel = Channel(socket.socket(fileno=fd))

@@ -21,6 +21,11 @@ def configure(*, level: str, style: str, process: str) -> None:
     root.setLevel(level.upper())
 
 
+def say(logger: logging.Logger, message: str, **fields: str) -> None:
+    """Log what somebody asked for, as info, whatever the level is."""
+    logger.handle(logger.makeRecord(logger.name, logging.INFO, "", 0, message, (), None, extra=fields))
+
+
 class _Formatter(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__()

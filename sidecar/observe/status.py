@@ -42,6 +42,16 @@ def as_text(reply: StatusReply) -> str:
     return "\n".join(lines)
 
 
+def as_line(group: GroupStatus) -> str:
+    """Return one line, as ucarp logs it on SIGUSR1, with what it does not know."""
+    master = "" if group.master in (None, group.source) else f", the master is {group.master}"
+    demotion = f", demoted by {group.demotion}" if group.demotion else ""
+    return (
+        f"{group.role.upper()} on {group.interface} vhid {group.vhid} ({', '.join(group.vips)}) since "
+        f"{rfc3339(group.since)}: {group.detail}{master}{demotion}"
+    )
+
+
 def _lag_line(lag: LagStatus) -> str:
     most = next((bound for bound, count in lag.buckets if count >= 0.99 * lag.count), None)
     under = "" if most is None else f"99 % under {most * 1e3:g} ms, "

@@ -87,7 +87,7 @@ def test_signals_are_the_parents_business(api: ApiServer, tmp_path: Path) -> Non
     with running(api.write_kubeconfig(tmp_path / "config")) as agent:
         agent.channel.send(ROLES)
         until(lambda: "carp-role" in pod(api)["labels"], "it writes, so it has set itself up")
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             agent.process.send_signal(number)
         agent.channel.send(Stop())
         assert agent.process.wait(60) == 0

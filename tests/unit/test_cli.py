@@ -15,7 +15,7 @@ import pytest
 from sidecar import __version__
 from sidecar.cli import main
 from sidecar.control import SOCKET_NAME, ControlServer
-from sidecar.ipc.messages import StatusReply
+from sidecar.ipc.messages import Done, Maintain, StatusReply, StatusRequest
 from tests.fakes.captures import CAPTURES, advert
 
 SECRET = "correct horse"
@@ -69,7 +69,7 @@ def test_the_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFi
         main(["--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for word in ("run", "check", "status", "decode", "demo", "3 missing privilege"):
+    for word in ("run", "check", "status", "demote", "promote", "decode", "demo", "3 missing privilege"):
         assert word in text
 
 
@@ -149,7 +149,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
         assert client is not None
         client.socket.setblocking(True)
         request = server.request(client.fileno())
-        assert request is not None
+        assert isinstance(request, StatusRequest)
         server.answer(StatusReply(token=request.token, node="node-1", groups=(), interfaces=()))
 
     thread = threading.Thread(target=serve)
@@ -179,6 +179,55 @@ def test_status_finds_the_directory_in_the_environment(
 
 def test_status_of_nobody_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, err = run(capsys, "status", "--runtime-dir", str(tmp_path))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"carp-sidecar: no carp-sidecar answers at {tmp_path}/{SOCKET_NAME} ")
+
+
+# demote and promote --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def obedient(tmp_path: Path) -> Iterator[tuple[Path, list[object]]]:
+    """The runtime directory of a sidecar that takes one order, and what it was ordered."""
+    server = ControlServer(tmp_path)
+    listener = server.open()
+    orders: list[object] = []
+
+    def serve() -> None:
+        listener.setblocking(True)
+        client = server.accept()
+        assert client is not None
+        client.socket.setblocking(True)
+        orders.append(server.request(client.fileno()))
+        server.tell(client.fileno(), Done(text="as you say"))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield tmp_path, orders
+    thread.join(30)
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(["demote"], ""), (["demote", "--reason", "new\n disks\udcff"], "new disks?"), (["promote"], None)],
+)
+def test_maintenance_is_the_running_sidecars_to_begin_and_end(
+    capsys: pytest.CaptureFixture[str],
+    obedient: tuple[Path, list[object]],
+    arguments: list[str],
+    reason: str | None,
+) -> None:
+    directory, orders = obedient
+    assert run(capsys, *arguments, "--runtime-dir", str(directory)) == (0, "as you say\n", "")
+    assert orders == [Maintain(reason=reason)]
+
+
+@pytest.mark.parametrize("command", ["demote", "promote"])
+def test_maintenance_of_nobody_is_one_line_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    code, out, err = run(capsys, command, "--runtime-dir", str(tmp_path))
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith(f"carp-sidecar: no carp-sidecar answers at {tmp_path}/{SOCKET_NAME} ")
 

@@ -12,9 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.control import SOCKET_NAME, ControlError, ControlServer, ask_status
+from sidecar.control import SOCKET_NAME, ControlError, ControlServer, ask_maintenance, ask_status
 from sidecar.ipc.channel import Channel, ChannelClosedError
-from sidecar.ipc.messages import GroupStatus, InterfaceStatus, StatusReply, StatusRequest, Stop
+from sidecar.ipc.messages import (
+    Done,
+    GroupStatus,
+    InterfaceStatus,
+    Maintain,
+    StatusReply,
+    StatusRequest,
+    Stop,
+    Unavailable,
+)
+from sidecar.reactor import Reactor
 
 CLIENTS = 16
 
@@ -196,6 +206,32 @@ def test_another_answer_is_an_error_and_no_traceback(
         asked.result(10)
 
 
+@pytest.mark.parametrize("reason", ["", "new disks", None])
+def test_an_order_is_passed_on_and_its_answer_back(
+    *, server: ControlServer, listener: int, directory: Path, pool: ThreadPoolExecutor, reason: str | None
+) -> None:
+    ordered = pool.submit(ask_maintenance, directory, reason=reason)
+    fd = accept(server, listener)
+    wait_readable(fd)
+    assert server.request(fd) == Maintain(reason=reason)
+    server.tell(fd, Done(text="as you say"))
+    assert ordered.result(10) == "as you say"
+
+
+def test_an_order_that_is_refused_or_not_understood_is_an_error(
+    server: ControlServer, listener: int, directory: Path, pool: ThreadPoolExecutor
+) -> None:
+    for answer, words in ((Unavailable(why="not now"), "has no answer: not now"), (reply(1), "of this version")):
+        ordered = pool.submit(ask_maintenance, directory, reason="x")
+        fd = accept(server, listener)
+        wait_readable(fd)
+        server.request(fd)
+        server.tell(fd, answer)
+        with pytest.raises(ControlError, match=words):
+            ordered.result(10)
+        server.drop(fd)
+
+
 # The server ----------------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +297,30 @@ def test_an_idle_client_asks_nothing_yet(
     fd = accept(server, listener)
     assert server.request(fd) is None
     assert fd in server.clients
+
+
+def test_it_serves_whoever_comes_in_the_reactors_turns(
+    server: ControlServer, directory: Path, pool: ThreadPoolExecutor, sockets: list[socket.socket]
+) -> None:
+    server.open()
+    reactor, orders = Reactor(), []
+
+    def obey(fd: int, request: StatusRequest | Maintain) -> None:
+        orders.append(type(request).__name__)
+        if isinstance(request, Maintain):
+            server.tell(fd, Done(text="done"))
+        else:
+            server.refuse(request.token, "not now")
+
+    server.serve(reactor, obey)
+    connect(directory, sockets).send(b"nonsense")
+    status, order = pool.submit(ask_status, directory), pool.submit(ask_maintenance, directory, reason="x")
+    while len(orders) < 2 or server.clients:
+        reactor.turn(10)
+    assert order.result(10) == "done"
+    with pytest.raises(ControlError, match="not now"):
+        status.result(10)
+    assert sorted(orders) == ["Maintain", "StatusRequest"]
 
 
 # Clients of every kind -----------------------------------------------------------------------------------------------

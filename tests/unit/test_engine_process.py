@@ -51,7 +51,7 @@ def test_it_knows_its_node_and_ends_when_told() -> None:
 def test_signals_are_the_parents_business() -> None:
     with running() as engine:
         answer(engine)  # it has set itself up
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             engine.process.send_signal(number)
         assert answer(engine).token == 5
         engine.channel.send(Stop())

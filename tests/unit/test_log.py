@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.observe.log import configure
+from sidecar.observe.log import configure, say
 from sidecar.observe.moment import rfc3339
 from sidecar.protocol.types import Reason
 
@@ -112,3 +112,11 @@ def test_an_exception_in_text_shows_its_traceback(capsys: pytest.CaptureFixture[
     said = lines(capsys, write, style="text")
     assert said[0].endswith("error   engine: failed")
     assert said[-1] == "ValueError: invalid literal for int() with base 10: 'odd'"
+
+
+def test_what_was_asked_for_is_said_as_info_whatever_the_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(level="error", style="json", process="parent")
+    log.info("nobody asked")
+    say(log, "100% MASTER", group="web")
+    said = json.loads(capsys.readouterr().err)
+    assert (said["level"], said["message"], said["group"]) == ("info", "100% MASTER", "web")

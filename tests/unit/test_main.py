@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -20,6 +21,15 @@ def test_anything_else_is_the_command_line() -> None:
     done = python("-m", "sidecar", "engine")  # too few words for the process
     assert done.returncode == 2
     assert "invalid choice: 'engine'" in done.stderr
+
+
+def test_a_command_is_become_and_one_that_cannot_be_is_said() -> None:
+    done = python("-m", "sidecar", "command", str(os.getpid()), "/bin/echo", "eth0", "10.0.0.200")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "eth0 10.0.0.200\n", "")
+    done = python("-m", "sidecar", "command", str(os.getpid()), "/nonexistent/up")
+    assert (done.returncode, done.stderr) == (126, "cannot run /nonexistent/up: No such file or directory\n")
+    done = python("-m", "sidecar", "command", "1", "/bin/echo", "for nobody")
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 START_UP_ONLY = {"pydantic", "pydantic_settings", "yaml", "argparse", "dpkt"}
@@ -47,9 +57,10 @@ START_UP_ONLY = {"pydantic", "pydantic_settings", "yaml", "argparse", "dpkt"}
             },
         ),
         ("sidecar.__main__", START_UP_ONLY | {"pyroute2", "asyncio", "kubernetes", "logging", "sidecar.cli"}),
+        ("sidecar.become", START_UP_ONLY | {"pyroute2", "asyncio", "msgspec", "logging", "subprocess"}),
         ("sidecar.cli", {"pydantic", "pyroute2", "asyncio", "kubernetes", "yaml", "dpkt"}),
     ],
-    ids=["engine", "agent", "parent", "main", "command-line"],
+    ids=["engine", "agent", "parent", "main", "command", "command-line"],
 )
 def test_a_process_imports_its_own_half_only(module: str, banned: set[str]) -> None:
     done = python("-c", f"import sys, {module}; print(*sys.modules, sep='\\n')")

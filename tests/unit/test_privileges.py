@@ -127,3 +127,29 @@ def test_it_ends_at_once_if_its_parent_is_gone_already() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     done = python(f"privileges.die_with_parent({os.getpid()}); print('still here')")
     assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+@as_root
+@pytest.mark.parametrize("then", [SHOW, EXEC], ids=["itself", "after-an-exec"])
+@pytest.mark.parametrize("user", ["", "import os; os.setresuid(-1, 12345, 12345);"], ids=["root", "another"])
+def test_network_rights_and_nothing_else_for_a_command(then: str, user: str) -> None:
+    keep = "privileges._prctl(8, 1);" if user else ""  # PR_SET_KEEPCAPS, as whoever gives a plain user capabilities
+    raise_them = f"privileges._set_capabilities({NET_ADMIN_AND_RAW});" if user else ""
+    status = status_of(f"{keep}{user}{raise_them}privileges.keep_network_rights()\n{then}")
+    assert capabilities(status) == dict.fromkeys(SETS, NET_ADMIN_AND_RAW)
+    assert status["NoNewPrivs"] == "1"
+
+
+@as_root
+def test_network_rights_that_are_not_there_are_not_gained() -> None:
+    status = status_of(f"privileges.drop(change_user=False); privileges.keep_network_rights()\n{EXEC}")
+    assert capabilities(status) == dict.fromkeys(SETS, 0)
+
+
+@as_root
+def test_what_the_parent_needs_is_told_by_name() -> None:
+    done = python(
+        "print(privileges.missing_capabilities()); privileges.drop(change_user=False);"
+        "print(privileges.missing_capabilities())"
+    )
+    assert done.stdout == "()\n('NET_ADMIN', 'NET_RAW')\n"

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from sidecar.ipc.messages import DemotionStatus, GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
-from sidecar.observe.status import as_json_text, as_text
+from sidecar.observe.status import as_json_text, as_line, as_text
 
 MASTER = GroupStatus(
     name="web",
@@ -139,3 +139,14 @@ def test_peers_are_told_with_the_password_that_they_use() -> None:
 def test_the_json_tells_when_a_peer_was_heard() -> None:
     document = json.loads(as_json_text(reply(msgspec.structs.replace(MASTER, peers=(MEMBER, STRANGER)))))
     assert [peer["heard_at"] for peer in document["groups"][0]["peers"]] == ["2026-11-23T04:40:08.068Z", None]
+
+
+def test_a_group_in_one_line() -> None:
+    assert as_line(MASTER) == (
+        "MASTER on eth0 vhid 42 (10.0.0.200/32, fd00::200/128) since 2026-11-23T04:40:08.068Z: "
+        "no advert from 10.0.0.12 for 3.004 s"
+    )
+    assert as_line(msgspec.structs.replace(BACKUP, detail="listening", demotion=240)) == (
+        "BACKUP on eth0 vhid 7 (10.0.0.200/32, fd00::200/128) since 2026-11-23T04:40:08.068Z: listening, "
+        "the master is 10.0.0.12, demoted by 240"
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sidecar.control import ControlError, ask_status
+from sidecar.control import ControlError, ask_maintenance, ask_status
 from sidecar.ipc.messages import GroupStatus
 from sidecar.ipc.plan import Plan, encode_plan
 from tests.fakes.namespace import cable, in_new_network, ip
@@ -178,3 +178,129 @@ def test_a_runtime_directory_that_cannot_be_used_costs_only_the_status(tmp_path:
         assert parent.process.wait(30) == 0
 
     alone(plan_in(tmp_path), tmp_path, scene)
+
+
+def test_sigusr1_tells_the_status_whatever_the_log_level(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        assert not parent.says("MASTER on near")
+        parent.process.send_signal(signal.SIGUSR1)
+        until(lambda: parent.says("MASTER on near vhid 42 (10.0.0.200/32) since "), "it is told")
+
+    alone(msgspec.structs.replace(plan_in(tmp_path), log_level="error"), tmp_path, scene)
+    assert " info " in (tmp_path / "log").read_text()
+
+
+def test_sigusr2_to_a_lone_node_changes_nothing(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        before = parent.group()
+        parent.process.send_signal(signal.SIGUSR2)
+        until(lambda: parent.says("asked to hand over"), "it is told")
+        sent = parent.group()
+        assert sent is not None
+        until(lambda: (now := parent.group()) and now.adverts_sent > sent.adverts_sent + 20, "it goes on")
+        after = parent.group()
+        assert before is not None
+        assert after is not None
+        assert (after.role, after.transitions) == ("master", before.transitions)
+        assert "10.0.0.200" in ip("address show dev near")
+
+    alone(plan_in(tmp_path), tmp_path, scene)
+
+
+def test_maintenance_survives_the_engine_and_the_parent(tmp_path: Path) -> None:
+    def demotions(parent: Parent) -> list[str]:
+        group = parent.group()
+        return [] if group is None else [f"{each.name} {each.weight} {each.detail}" for each in group.demotions]
+
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        assert ask_maintenance(parent.directory, reason="new disks").startswith("maintenance begins")
+        until(lambda: demotions(parent) == ["maintenance 240 new disks"], "the engine knows")
+        assert parent.is_master()  # nobody else is there
+        parent.kill_child("engine")
+        until(lambda: demotions(parent) == ["maintenance 240 new disks"], "the next engine knows")
+        parent.process.kill()
+        parent.process.wait()
+        another = start(plan_in(tmp_path), tmp_path)
+        try:
+            until(lambda: demotions(another) == ["maintenance 240 new disks"], "the next parent knows")
+            assert ask_maintenance(another.directory, reason=None).startswith("maintenance is over")
+            until(lambda: another.group() and demotions(another) == [], "it is over")
+            assert not (another.directory / "maintenance").exists()
+        finally:
+            another.process.kill()
+            another.process.wait()
+
+    alone(plan_in(tmp_path), tmp_path, scene)
+
+
+def with_commands(directory: Path, up: str = "", **changes: object) -> Plan:
+    """Return a plan whose commands tell what they were called with, and whether the VIP is there."""
+    said = directory / "said"
+    held = "$(ip address show dev $1 | grep -c $2)"
+    for name, body in (("up", up), ("down", "")):
+        (directory / name).write_text(f'#!/bin/sh\necho "{name} $* {held}" >> {said}\n{body}\n')
+        (directory / name).chmod(0o755)
+    group = msgspec.structs.replace(
+        WEB,
+        up_command=(str(directory / "up"),),
+        down_command=(str(directory / "down"),),
+        xparam="x",
+        **changes,
+    )
+    return msgspec.structs.replace(plan_in(directory), groups=(group,))
+
+
+def said(directory: Path) -> list[str]:
+    path = directory / "said"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+UP, DOWN = "up near 10.0.0.200 x 1", "down near 10.0.0.200 x 0"
+
+
+def test_commands_follow_the_lease_and_not_the_engine(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(lambda: said(tmp_path) == [DOWN, UP], "the down command at the start, then the up command")
+        parent.kill_child("engine")
+        until(parent.is_master, "it resumes")
+        ip("link set far down")
+        until(lambda: said(tmp_path) == [DOWN, UP, DOWN], "the VIP is given up")
+        ip("link set far up")
+        until(lambda: said(tmp_path) == [DOWN, UP, DOWN, UP], "it is back")
+        parent.process.terminate()
+        assert parent.process.wait(30) == 0
+
+    alone(with_commands(tmp_path), tmp_path, scene)
+    assert said(tmp_path) == [DOWN, UP, DOWN, UP, DOWN]
+
+
+def test_without_shutdown_a_stop_runs_no_down_command(tmp_path: Path) -> None:
+    def scene(parent: Parent) -> None:
+        until(lambda: said(tmp_path) == [UP], "the up command")
+        parent.process.terminate()
+        assert parent.process.wait(30) == 0
+
+    alone(with_commands(tmp_path, neutral=True, shutdown=False), tmp_path, scene)
+    assert said(tmp_path) == [UP]
+
+
+def test_a_command_that_hangs_ends_with_the_parent(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+
+    def gone() -> bool:
+        try:
+            return b") Z " in Path(f"/proc/{pid.read_text().strip()}/stat").read_bytes()
+        except FileNotFoundError:
+            return True
+
+    def scene(parent: Parent) -> None:
+        until(lambda: pid.exists() and pid.read_text().endswith("\n"), "the up command hangs")
+        parent.process.kill()
+        parent.process.wait()
+        until(gone, "it is gone")
+
+    plan = with_commands(tmp_path, up=f"echo $$ > {pid}; exec sleep 1000", neutral=True)
+    alone(plan, tmp_path, scene)

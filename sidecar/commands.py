@@ -1,0 +1,224 @@
+"""The up and down commands: run when this node has begun or ceased to hold a group's VIPs, and never waited for.
+
+The arguments are ucarp's (``spawn_handler``, ucarp spawn.c): interface, VIP, and xparam where there is one. Several
+VIPs are several runs, one after the other. What a command does or fails to do moves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_interface
+
+from sidecar.children import describe
+from sidecar.ipc.plan import GroupPlan
+from sidecar.reactor import Reactor
+
+log = logging.getLogger(__name__)
+
+TIME_LIMIT = 30.0
+"""Seconds after which a command is ended."""
+_LINES_AT_MOST = 100
+_LINE_LENGTH = 1000
+_READ = 65536
+_LAST_READS = 16
+"""Of a command that has ended: what it left behind may write to its output for ever."""
+
+
+class Turn(enum.StrEnum):
+    """Which of a group's two commands."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One command that runs. ``ends_by`` is monotonic seconds; ``output`` is None once it is closed."""
+
+    group: str
+    turn: Turn
+    argv: list[str]
+    process: subprocess.Popen[bytes]
+    ends_by: float
+    output: int | None
+    buffer: bytes = b""
+    lines: int = 0
+    killed: bool = False
+
+    def __str__(self) -> str:
+        return f"the {self.turn} command of group {self.group} ({shlex.join(self.argv)})"
+
+
+@dataclass(slots=True)
+class _Line:
+    """One group's commands: at most one runs, in the order of the role's changes."""
+
+    plan: GroupPlan
+    wanted: Turn = Turn.DOWN
+    """What the newest role wants to have been run."""
+    turn: Turn | None = None
+    """Of which all runs have begun but for those that are ``left``."""
+    left: deque[list[str]] = field(default_factory=deque)
+    run: Run | None = None
+
+    def argvs(self) -> Iterable[list[str]]:
+        """Return the runs that are wanted, one for each VIP."""
+        plan = self.plan
+        command = plan.up_command if self.wanted is Turn.UP else plan.down_command
+        extra = () if plan.xparam is None else (plan.xparam,)
+        return [[*command, plan.interface, str(ip_interface(vip).ip), *extra] for vip in plan.vips if command]
+
+
+class Commands:
+    """The commands of these groups. ``begin`` comes first; whoever reaps children calls ``ended``."""
+
+    def __init__(self, groups: Iterable[GroupPlan], reactor: Reactor, *, time_limit: float = TIME_LIMIT) -> None:
+        self._lines = {plan.name: _Line(plan) for plan in groups if plan.up_command or plan.down_command}
+        self._reactor = reactor
+        self._time_limit = time_limit
+        self._stopping = False
+
+    def begin(self) -> None:
+        """Run the down commands, as ucarp does at each start, of all groups that are not neutral."""
+        for line in self._lines.values():
+            if line.plan.neutral:
+                line.turn = Turn.DOWN
+            else:
+                self._go_on(line)
+
+    def follow(self, group: str, *, held: bool) -> None:
+        """Note whether this node holds the group's VIPs; run what follows from a change.
+
+        A command that has not begun when it is overtaken by the next change is not run.
+        """
+        line = self._lines.get(group)
+        wanted = Turn.UP if held else Turn.DOWN
+        if line is None or line.wanted is wanted or (self._stopping and not line.plan.shutdown):
+            return
+        line.wanted = wanted
+        if line.run is None:
+            self._go_on(line)
+
+    def stop(self) -> None:
+        """From now on, only groups that want it (``shutdown``) run their down command."""
+        self._stopping = True
+
+    @property
+    def running(self) -> list[Run]:
+        """What runs now."""
+        return [line.run for line in self._lines.values() if line.run is not None]
+
+    def next(self) -> float:
+        """Return when ``end_overdue`` is due, infinity if nothing runs."""
+        return min((run.ends_by for run in self.running), default=math.inf)
+
+    def end_overdue(self, now: float) -> None:
+        """End what has run for too long."""
+        for run in self.running:
+            if run.ends_by <= now:
+                log.error("%s did not end within %g s; it is killed", run, self._time_limit, extra={"group": run.group})
+                _kill(run)
+
+    def kill(self) -> None:
+        """End what runs and run nothing more."""
+        for run in self.running:
+            log.warning("%s still runs; it is killed", run, extra={"group": run.group})
+            _kill(run)
+            self._close(run)
+        self._lines.clear()
+
+    def ended(self, run: Run, code: int) -> None:
+        """Note that a command ended with this code (negative: by that signal), and run the next one."""
+        for _ in range(_LAST_READS):
+            if run.output is None or not self._listen(run):
+                break
+        self._close(run)
+        if code != 0 and not run.killed:
+            log.error("%s %s", run, describe(code), extra={"group": run.group})
+        line = self._lines.get(run.group)
+        if line is not None:
+            line.run = None
+            self._go_on(line)
+
+    # Runs --------------------------------------------------------------------------------------------------------
+
+    def _go_on(self, line: _Line) -> None:
+        if line.turn is not line.wanted:
+            line.turn = line.wanted
+            line.left = deque(line.argvs())
+        while line.left and line.run is None:
+            self._start(line, line.left.popleft())
+
+    def _start(self, line: _Line, argv: list[str]) -> None:
+        # By way of an interpreter of ours: it gives up rights, and an exec that hangs (a dead NFS) hangs there.
+        command = [sys.executable, "-P", "-m", "sidecar", "command", str(os.getpid()), *argv]
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(writer, True)
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, process_group=0)
+        except OSError as error:
+            os.close(reader)
+            log.error("cannot run %s: %s", shlex.join(argv), error.strerror)  # noqa: TRY400 - it moves nothing
+            return
+        finally:
+            os.close(writer)
+        assert line.turn is not None  # noqa: S101 - narrowing; _go_on set it
+        run = Run(line.plan.name, line.turn, argv, process, time.monotonic() + self._time_limit, reader)
+        line.run = run
+        self._reactor.watch(reader, partial(self._listen, run))
+        log.info("running %s", run, extra={"group": run.group})
+
+    def _listen(self, run: Run) -> bool:
+        """Log what a command says, line by line; return whether there may be more."""
+        if run.output is None:
+            return False
+        try:
+            data = os.read(run.output, _READ)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._close(run)
+            return False
+        *lines, run.buffer = (run.buffer + data).split(b"\n")
+        if len(run.buffer) > _LINE_LENGTH:
+            lines, run.buffer = [*lines, run.buffer], b""
+        for text in lines:
+            _log_line(run, text)
+        return True
+
+    def _close(self, run: Run) -> None:
+        if run.output is None:
+            return
+        if run.buffer:
+            _log_line(run, run.buffer)
+        self._reactor.unwatch(run.output)
+        os.close(run.output)
+        run.output = None
+
+
+def _log_line(run: Run, text: bytes) -> None:
+    run.lines += 1
+    about = {"group": run.group, "command": run.turn.value}
+    if run.lines <= _LINES_AT_MOST:
+        log.info("%s", text[:_LINE_LENGTH].decode(errors="backslashreplace"), extra=about)
+    elif run.lines == _LINES_AT_MOST + 1:
+        log.warning("%s says more than %d lines; the rest is not logged", run, _LINES_AT_MOST, extra=about)
+
+
+def _kill(run: Run) -> None:
+    run.killed, run.ends_by = True, math.inf
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.process.pid, signal.SIGKILL)
