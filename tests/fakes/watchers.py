@@ -96,10 +96,12 @@ def no_two_masters(lan: Lan) -> AtMost:
 
 
 def no_two_answerers(lan: Lan) -> AtMost:
-    """The same of their kernels, which follow once the loser's parent has let go."""
+    """The same of their kernels, which follow once the loser's parent has let go, or the lease has ended."""
 
     def both(first: Node, second: Node) -> bool:
-        return first.answers() and second.answers() and hear_each_other(lan, first, second)
+        if not (first.answers() and second.answers()):
+            return False
+        return first.parent_serves and second.parent_serves and hear_each_other(lan, first, second)
 
     def seconds(first: Node, second: Node) -> float:
         return max(interval(first), interval(second)) + 2 * moment(lan)
