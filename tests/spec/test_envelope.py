@@ -15,6 +15,7 @@ from sidecar.ipc.plan import PathPlan
 from sidecar.protocol.types import CARP_GROUP, DropReason
 from tests.fakes.captures import CAPTURES
 from tests.fakes.engine import MAC
+from tests.fakes.node import ENOUGH, load_on_node, mistakes
 from tests.fakes.plans import PATH4, PATH6
 from tests.fakes.station import StartStation, Station, is_advert
 from tests.fakes.wire import CARP_GROUP6, PEER, advert, ipv4, ipv6, rfc1071, sealed
@@ -294,3 +295,32 @@ def test_each_of_several_faults_is_named_in_the_order_of_carp_proto_input(statio
     assert ours.hear(ipv4(bad_version[:30], ttl=1, fragment=1)) is DropReason.FRAGMENT
     assert ours.hear(ipv4(bad_version[:30], ttl=1, fragment=1, protocol=17)) is DropReason.NOT_CARP
     assert ours.hear(ipv4(advert(mac=bytes(20)), destination=OTHER_GROUP)) is DropReason.WRONG_DESTINATION
+
+
+# Where the source address comes from ---------------------------------------------------------------------------------
+
+
+def source_of(**environ: str) -> str:
+    (group,) = load_on_node({**ENOUGH, **environ}).plan.groups
+    return group.paths[0].source
+
+
+def test_our_source_is_the_first_address_of_the_nic_as_with_openbsd() -> None:
+    assert source_of(CARP_INTERFACE="eth0") == "10.0.0.11"
+
+
+def test_without_an_address_there_is_no_advert_where_freebsd_and_netbsd_send_from_0_0_0_0() -> None:
+    """Several of them would look like one node."""
+    assert mistakes({**ENOUGH, "CARP_INTERFACE": "bare"})
+
+
+def test_a_source_that_is_not_the_nics_is_used_as_ucarps_s_is_but_not_without_a_word() -> None:
+    set_by_hand = {**ENOUGH, "CARP_INTERFACE": "eth0", "CARP_SOURCE_ADDRESS": "10.0.0.13"}
+    loaded = load_on_node(set_by_hand)
+    assert loaded.plan.groups[0].paths[0].source == "10.0.0.13"
+    assert "10.0.0.13 is not an address of eth0" in loaded.warnings[0]
+
+
+def test_over_ipv6_our_source_is_the_nics_link_local_address() -> None:
+    """As with the BSDs' choice for a link-local destination (RFC 6724, rule 2)."""
+    assert source_of(CARP_INTERFACE="eth0", CARP_ADDRESS_FAMILY="ipv6") == "fe80::1"
