@@ -12,15 +12,16 @@ import math
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from sidecar import privileges
-from sidecar.children import Child, Restarts, describe, reap, spawn
+from sidecar.children import Child, Restarts, describe, reap
 from sidecar.commands import Commands, Run
 from sidecar.control import ControlError, ControlServer, InUseError
+from sidecar.elector import Elector
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_STOPPED, ExitError
 from sidecar.holdings import Holdings
-from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import (
     Bind,
     Bound,
@@ -29,7 +30,6 @@ from sidecar.ipc.messages import (
     LinkChanged,
     Maintain,
     Message,
-    MessageError,
     Release,
     Released,
     Renew,
@@ -49,12 +49,8 @@ from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
 
-ENGINE_BEGINS_WITHIN = 5.0
-"""Seconds until a new engine reads its groups."""
 ENGINE_HAND_OVER = 3.0
 """Seconds that the engine has to hand over when asked to stop."""
-LISTEN_AT_MOST = 0.02
-"""Seconds of the engine's messages in one turn of the loop."""
 AGENT_FAREWELL = 4.0
 """Seconds that the agent has to write the last role before it is ended."""
 COMMANDS_AT_STOP = 10.0
@@ -100,7 +96,7 @@ class Supervisor:
         self._reactor = Reactor()
         self._holdings = Holdings(plan.groups)
         self._control = ControlServer(Path(plan.runtime_dir))
-        self._engine: Child | None = None
+        self._elector = Elector(plan, self._reactor, self._obey)
         self._restarts = Restarts()
         self._mirror = Mirror(plan, self._reactor, self._restarts)
         self._commands = Commands(plan.groups, self._reactor)
@@ -129,7 +125,7 @@ class Supervisor:
 
     def close(self) -> None:
         """End the children and take the VIPs off: nothing of us stays."""
-        for child in (self._engine, self._mirror.child):
+        for child in (self._elector.child, self._mirror.child):
             if child is not None:
                 child.kill()
         self._commands.kill()
@@ -161,36 +157,19 @@ class Supervisor:
     # Children ----------------------------------------------------------------------------------------------------
 
     def _start_engine(self) -> None:
-        plan = self._plan
-        try:
-            child = spawn("engine", [plan.node_name, plan.log_level, plan.log_format], now=time.monotonic())
-        except OSError as error:
-            raise ExitError(EXIT_FAILED, f"cannot start the engine: {error.strerror}") from error
-        self._engine = child
-        self._reactor.watch(child.channel.fileno(), self._engine_speaks)
-        # Without the right to a larger buffer many groups do not fit: wait for the engine to read.
-        child.channel.socket.settimeout(ENGINE_BEGINS_WITHIN)
-        try:
-            self._instruct(child)
-        except ChannelClosedError:
-            return  # it died at once: SIGCHLD tells
-        except TimeoutError:
-            log.error("the engine does not read what it is told; it is started anew")  # noqa: TRY400
-            child.kill()
-        child.channel.socket.setblocking(False)
+        self._elector.start(self._introduction())
         for group in self._plan.groups:
             self._follow(group.name)
 
-    def _instruct(self, child: Child) -> None:
-        for message, descriptors in self._holdings.introductions():
-            child.channel.send(message, descriptors)
-        child.channel.send(self._maintenance.instruction())  # before the groups: none begins without it
+    def _introduction(self) -> Iterator[tuple[Message, list[int]]]:
+        yield from self._holdings.introductions()
+        yield self._maintenance.instruction(), []  # before the groups: none begins without it
         resumable = self._holdings.resumable()
         for group in self._plan.groups:
-            child.channel.send(StartGroup(group=group, resume=group.name in resumable))
+            yield StartGroup(group=group, resume=group.name in resumable), []
 
     def _processes_ended(self) -> None:
-        started: list[Child | Run] = [child for child in (self._engine, self._mirror.child) if child is not None]
+        started: list[Child | Run] = [child for child in (self._elector.child, self._mirror.child) if child is not None]
         for each, code in reap([*started, *self._commands.running]):
             match each:
                 case Run():
@@ -200,9 +179,8 @@ class Supervisor:
         self._stop_goes_on()
 
     def _child_ended(self, child: Child, code: int) -> None:
-        if child is self._engine:
-            self._engine_speaks()  # its last words
-            self._engine = None
+        if child is self._elector.child:
+            self._elector.ended()
         else:
             self._mirror.ended()
         self._reactor.unwatch(child.channel.fileno())
@@ -226,29 +204,14 @@ class Supervisor:
 
     # The engine --------------------------------------------------------------------------------------------------
 
-    def _engine_speaks(self) -> None:
-        engine = self._engine
-        enough = time.monotonic() + LISTEN_AT_MOST  # signals, links and clients wait meanwhile
-        try:
-            while engine is not None and engine is self._engine and (got := engine.channel.receive()) is not None:
-                self._obey(got[0])
-                if time.monotonic() > enough:
-                    return
-        except ChannelClosedError:
-            self._reactor.unwatch(engine.channel.fileno() if engine is not None else -1)
-        except MessageError as error:
-            log.error("the engine sent nonsense (%s); it is started anew", error)  # noqa: TRY400
-            if engine is not None:
-                engine.kill()
-
     def _obey(self, message: Message) -> None:
         match message:
             case Bind(group=name) | Renew(group=name) if self._holdings.knows(name):
-                self._tell_engine(Bound(group=name, error=self._holdings.bind(name)))
+                self._elector.tell(Bound(group=name, error=self._holdings.bind(name)))
                 self._follow(name)
             case Release(group=name) if self._holdings.knows(name):
                 self._holdings.release(name)
-                self._tell_engine(Released(group=name))
+                self._elector.tell(Released(group=name))
                 self._follow(name)
             case Snapshot():
                 self._mirror.show(message)
@@ -265,22 +228,11 @@ class Supervisor:
         for group in page.groups:
             observe_log.say(log, as_line(group), group=group.name)
         if page.more is not None:
-            self._tell_engine(StatusRequest(token=_OWN_QUESTION, first=page.more))
+            self._elector.tell(StatusRequest(token=_OWN_QUESTION, first=page.more))
 
     def _follow(self, group: str) -> None:
         """Run the command that follows, now that the engine knows and nothing waits for it."""
         self._commands.follow(group, held=self._holdings.holds(group))
-
-    def _tell_engine(self, message: Message) -> None:
-        if self._engine is None:
-            return
-        try:
-            self._engine.channel.send(message)
-        except ChannelClosedError:
-            return  # its end arrives as SIGCHLD
-        except BlockingIOError:
-            log.error("the engine does not read what it is told; it is started anew")  # noqa: TRY400
-            self._engine.kill()
 
     # Signals and links -------------------------------------------------------------------------------------------
 
@@ -288,19 +240,19 @@ class Supervisor:
         match number:
             case signal.SIGCHLD:
                 self._processes_ended()
-            case signal.SIGUSR1 | signal.SIGUSR2 if self._engine is None:
+            case signal.SIGUSR1 | signal.SIGUSR2 if self._elector.child is None:
                 observe_log.say(log, "the engine is not running: no status, nothing to hand over")
             case signal.SIGUSR1:
-                self._tell_engine(StatusRequest(token=_OWN_QUESTION))
+                self._elector.tell(StatusRequest(token=_OWN_QUESTION))
             case signal.SIGUSR2:
                 log.info("asked to hand over to whoever stands up")
-                self._tell_engine(HandOver())
+                self._elector.tell(HandOver())
             case _:
                 self._stop()
 
     def _links_changed(self) -> None:
         for link in self._holdings.changed_links():
-            self._tell_engine(LinkChanged(interface=link.name, up=link.up, mac=link.mac))
+            self._elector.tell(LinkChanged(interface=link.name, up=link.up, mac=link.mac))
 
     # Stop --------------------------------------------------------------------------------------------------------
 
@@ -311,12 +263,12 @@ class Supervisor:
         self._stage, self._stage_ends = Stage.HANDING_OVER, time.monotonic() + ENGINE_HAND_OVER
         self._restarts.cancel()
         self._commands.stop()
-        self._tell_engine(Stop())
+        self._elector.tell(Stop())
         self._stop_goes_on()
 
     def _stop_goes_on(self) -> None:
         """Go to the next stage of the stop once the children have done their part of this one."""
-        if self._stage is Stage.HANDING_OVER and self._engine is None:
+        if self._stage is Stage.HANDING_OVER and self._elector.child is None:
             for group in self._holdings.release_all():
                 self._follow(group)
             self._stage, self._stage_ends = Stage.FAREWELL, time.monotonic() + AGENT_FAREWELL
@@ -332,7 +284,7 @@ class Supervisor:
             self._stage = Stage.OVER  # close() ends them
             return
         log.warning("a child did not stop in time; it is ended")
-        for child in (self._engine, self._mirror.child if self._stage is Stage.FAREWELL else None):
+        for child in (self._elector.child, self._mirror.child if self._stage is Stage.FAREWELL else None):
             if child is not None:
                 child.kill()
 
@@ -352,10 +304,10 @@ class Supervisor:
         match request:
             case Maintain(reason=reason):
                 text = self._maintenance.end() if reason is None else self._maintenance.begin(reason)
-                self._tell_engine(self._maintenance.instruction())
+                self._elector.tell(self._maintenance.instruction())
                 self._control.tell(client, Done(text=text))
-            case StatusRequest(token=token) if self._engine is None:
+            case StatusRequest(token=token) if self._elector.child is None:
                 wait = self._restarts.wait("engine", time.monotonic())
                 self._control.refuse(token, f"the engine is not running; it starts again in {wait:.0f} s")
             case StatusRequest():
-                self._tell_engine(request)
+                self._elector.tell(request)
