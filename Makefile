@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/pytest
 
-.PHONY: help demo docs test check lint types layers unit netns cluster cluster-tools system-packages install format clean
+.PHONY: help demo docs test check lint types layers unit netns cluster fuzz cluster-tools system-packages install format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ cluster-tools: ## Build kube-apiserver and kube-controller-manager once into a c
 
 system-packages: ## Install the Debian packages that the tests use (root only; else say what is missing)
 	@tools/system-packages.sh
+
+fuzz: $(STAMP) ## Coverage-guided fuzzing of all that reads bytes of others (FUZZ_SECONDS=60 for each target)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz.run
 
 install: $(STAMP) ## The virtual environment in .venv, with the development tools
 

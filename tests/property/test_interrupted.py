@@ -79,8 +79,8 @@ def make(*, preempt: bool, seed: int) -> Lan:
 
 UNRENEWED = pytest.mark.xfail(
     strict=False,
-    reason="a master that slept until its lease was nearly over, and hears a rival before the answer to Bind, sends its "
-    "next advert without a renewal",
+    reason="a master that slept until its lease was nearly over, and hears a rival before the answer to Bind, "
+    "sends its next advert without a renewal",
 )
 CASES = [
     pytest.param(
