@@ -270,6 +270,7 @@ def test_everybody_takes_it_for_a_master_too_slow_for_any_timer(kind: type[Forei
 def test_our_backups_stand_up_one_after_the_other_by_their_skew_where_those_of_others_all_do_at_once(
     advskew: int,
 ) -> None:
+    assert 1 / 32 < 255 * STAGGER < 1 / 16  # all of them within a planned failover's tenth of a second
     group = backup(advskew=advskew)
     group.handle(heard(), 1.0)
     assert group.handle(goodbye(), 1.5) == ()
