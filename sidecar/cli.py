@@ -1,4 +1,4 @@
-"""The command ``carp-sidecar``: run, check, status, demote, promote, decode, demo.
+"""The command ``carp-sidecar``: run, check, status, demote, promote, sniff, decode, demo.
 
 Exit codes: 0 done or asked to stop, 1 runtime failure, 2 bad settings or usage, 3 missing privilege.
 """
@@ -38,17 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "run":
-            return _run()
+            code = _run()
         case "check":
-            return _check(as_json=arguments.json)
+            code = _check(as_json=arguments.json)
         case "status":
-            return _status(as_json=arguments.json, directory=arguments.runtime_dir)
+            code = _status(as_json=arguments.json, directory=arguments.runtime_dir)
         case "demote" | "promote":
-            return _maintain(reason=arguments.reason, directory=arguments.runtime_dir)
+            code = _maintain(reason=arguments.reason, directory=arguments.runtime_dir)
         case "decode":
-            return _decode(arguments)
+            code = _decode(arguments)
+        case "sniff":
+            code = _sniff(arguments)
         case _:
-            return _demo(arguments)
+            code = _demo(arguments)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,19 +85,41 @@ def _parser() -> argparse.ArgumentParser:
             help="where its control socket is (default: CARP_RUNTIME_DIR or %(default)s)",
         )
 
+    sniff = commands.add_parser(
+        "sniff",
+        help="live adverts: who is master of what, authentic or not and why (needs NET_RAW)",
+        description="Tell who is master of what on a LAN, CARP groups and VRRP's, ours or not: one line when something "
+        "is new or changes, until Ctrl-C. Adverts are verified against the settings' groups or with --password-file.",
+    )
+    sniff.add_argument(
+        "-i",
+        "--interface",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="IFACE",
+        help="listen there (default: all Ethernet interfaces that are up)",
+    )
+    sniff.add_argument("--json", action="store_true", help="print one JSON object per packet instead")
+    _add_secret_options(sniff)
+
     decode = commands.add_parser("decode", help="explain CARP packets from captures or hex, one line each")
     decode.add_argument(
         "inputs", nargs="+", metavar="FILE.pcap|HEX", help="a capture (pcap, pcapng), or one CARP header"
     )
     decode.add_argument("--json", action="store_true", help="print one JSON object per packet")
-    decode.add_argument("--vips", metavar="A,B", help="the group's VIPs, which the HMAC covers")
-    decode.add_argument(
-        "--password-file", metavar="FILE", help="the group's password, to tell whether packets are authentic"
-    )
+    _add_secret_options(decode)
 
     demo = commands.add_parser("demo", help="three nodes and a client in network namespaces: see the VIP move")
     demo.add_argument("--no-colour", "--no-color", action="store_true", help="plain text")
     return parser
+
+
+def _add_secret_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vips", metavar="A,B", help="the group's VIPs, which the HMAC covers")
+    parser.add_argument(
+        "--password-file", metavar="FILE", help="the group's password, to tell whether packets are authentic"
+    )
 
 
 def _run() -> int:
@@ -145,7 +170,7 @@ def _check(*, as_json: bool) -> int:
     return 0
 
 
-def _load() -> Loaded | None:
+def _load(*, complain: bool = True) -> Loaded | None:
     from sidecar.config.model import Interface, SettingsError  # noqa: PLC0415 - only start-up needs pydantic
     from sidecar.config.settings import load  # noqa: PLC0415 - as above
     from sidecar.net.addresses import Addresses  # noqa: PLC0415 - as above
@@ -161,7 +186,7 @@ def _load() -> Loaded | None:
     try:
         return load(os.environ, interfaces=interfaces)
     except SettingsError as error:
-        for line in error.lines:
+        for line in error.lines if complain else ():
             print(f"carp-sidecar: {line}", file=sys.stderr)
         return None
 
@@ -202,6 +227,27 @@ def _decode(arguments: argparse.Namespace) -> int:
         out=sys.stdout,
         err=sys.stderr,
     )
+
+
+def _sniff(arguments: argparse.Namespace) -> int:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        from sidecar import sniff  # noqa: PLC0415 - only this command needs it
+
+        loaded = _load(complain=False) if arguments.password_file is None else None
+        return sniff.run(
+            interfaces=arguments.interface,
+            as_json=arguments.json,
+            vips=arguments.vips,
+            password_file=arguments.password_file,
+            groups=loaded.plan.groups if loaded is not None else (),
+            out=sys.stdout,
+            err=sys.stderr,
+        )
+    except KeyboardInterrupt:  # while it was starting
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 from sidecar.capture.files import CaptureError, Frame, frames
-from sidecar.capture.frames import LINK_TYPES, envelope
+from sidecar.capture.frames import LINK_TYPES, Envelope, envelope
 from sidecar.protocol.auth import KEY_LENGTH, Authenticator, key_from_password
 from sidecar.protocol.packet import HEADER_LENGTH, Header, PacketError, check, checksum_ok, unpack
 from sidecar.protocol.types import DropReason, IPAddress
@@ -53,6 +53,13 @@ class Record:
     checksum_ok: bool | None
     authentic: bool | None
     reason: DropReason | None
+
+
+class Judge(Protocol):
+    """Tells whether the HMAC of a header is a group's, None where it does not know the group."""
+
+    def authentic(self, header: Header) -> bool | None:
+        """Return the verdict."""
 
 
 class Verifier:
@@ -100,9 +107,9 @@ def run(  # noqa: PLR0913 - the options of the command
             out.write(render(record) + "\n")
         out.flush()
     except BrokenPipeError:  # the reader has seen enough: `| head`
-        _discard(out)
+        discard(out)
     except OSError as error:
-        _discard(out)
+        discard(out)
         complain(f"cannot write the output: {error.strerror}")
     return code
 
@@ -125,7 +132,7 @@ def _address(text: str) -> IPAddress:
 
 
 def _read_password(path: str) -> bytes:
-    name = f"--password-file {_printable(path)}"
+    name = f"--password-file {printable(path)}"
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - as below
             content = file.read(KEY_LENGTH + len(b"\r\n") + 1)  # enough to know it too long, whatever it is
@@ -143,7 +150,7 @@ def _read_password(path: str) -> bytes:
 def records(inputs: Iterable[str], *, verifier: Verifier | None, complain: Callable[[str], None]) -> Iterator[Record]:
     """Yield the packets of captures and hex strings; ``complain`` gets a line for each unreadable one."""
     for text in inputs:
-        name = _printable(text)
+        name = printable(text)
         try:
             file = _open(text)
         except OSError as error:
@@ -195,22 +202,25 @@ def from_hex(text: str) -> bytes | None:
     return bytes.fromhex(digits[: len(digits) // 2 * 2])  # half a byte is a packet that is cut short, too
 
 
-def frame_record(frame: Frame, *, verifier: Verifier | None) -> Record | None:
+def frame_record(frame: Frame, *, verifier: Judge | None) -> Record | None:
     """Return the CARP packet in ``frame`` (of a known link type), None if there is none."""
     found = envelope(frame.link_type, frame.data)
-    if found is None:
-        return None
+    return None if found is None else envelope_record(found, time=frame.time, verifier=verifier)
+
+
+def envelope_record(found: Envelope, *, time: int | None, verifier: Judge | None) -> Record:
+    """Return the CARP packet in an IP packet that came at ``time``, in Unix nanoseconds."""
     bare = header_record(found.payload, verifier=verifier)
     return replace(
         bare,
-        time=_utc(frame.time),
+        time=utc(time),
         source=None if found.source is None else str(found.source),
         destination=None if found.destination is None else str(found.destination),
         reason=found.fault or bare.reason,
     )
 
 
-def header_record(data: bytes, *, verifier: Verifier | None) -> Record:
+def header_record(data: bytes, *, verifier: Judge | None) -> Record:
     """Return the CARP packet that starts with ``data``, without time and addresses."""
     there = len(data)
     header = unpack(data.ljust(HEADER_LENGTH, b"\0"))
@@ -239,7 +249,8 @@ def _fault(data: bytes, authentic: bool | None) -> DropReason | None:
     return DropReason.BAD_HMAC if authentic is False else None
 
 
-def _utc(nanoseconds: int | None) -> str | None:
+def utc(nanoseconds: int | None) -> str | None:
+    """Return Unix nanoseconds as RFC 3339 in UTC with microseconds, None for none and beyond the year 9999."""
     if nanoseconds is None:
         return None
     try:
@@ -278,12 +289,13 @@ def _number(value: int | None) -> str:
     return f"{'-' if value is None else value:<3}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return ``text`` for people: at most 200 characters and none that controls a terminal."""
     shown = text if len(text) <= 200 else text[:200] + "..."
     return shown if shown and shown.isprintable() else repr(shown)
 
 
-def _discard(out: TextIO) -> None:
+def discard(out: TextIO) -> None:
     """Send what ``out`` still holds nowhere, so that the interpreter does not complain of it at exit."""
     with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), out.fileno())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
-from sidecar.net.sockets import BROADCAST_MAC
+from sidecar.net.sockets import BROADCAST_MAC, ETH_P_IPV6
 from sidecar.protocol.packet import internet_checksum
 from sidecar.protocol.types import IPAddress
 
 _ETH_P_ARP = 0x0806
-_ETH_P_IPV6 = 0x86DD
 _ARP_REQUEST, _ARP_REPLY = 1, 2
 _ALL_NODES = IPv6Address("ff02::1")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -53,4 +52,4 @@ def _unsolicited_na(*, mac: bytes, address: IPv6Address) -> bytes:
     pseudo = address.packed + _ALL_NODES.packed + struct.pack("!IHBB", length, 0, 0, _ICMPV6)
     body = with_checksum(internet_checksum(pseudo + with_checksum(0)))
     header = struct.pack("!IHBB", 6 << 28, length, _ICMPV6, 255) + address.packed + _ALL_NODES.packed
-    return _ALL_NODES_MAC + mac + _ETH_P_IPV6.to_bytes(2, "big") + header + body
+    return _ALL_NODES_MAC + mac + ETH_P_IPV6.to_bytes(2, "big") + header + body

@@ -24,18 +24,42 @@ Family: TypeAlias = Literal[4, 6]
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
 ETHERTYPES: Mapping[Family, int] = MappingProxyType({4: ETH_P_IP, 6: ETH_P_IPV6})
+_ETH_P_ALL = 0x0003
 ETHERNET_HEADER = 14
 BROADCAST_MAC = b"\xff" * 6
 
 _SO_ATTACH_FILTER = 26
 _SO_LOCK_FILTER = 44
 _SOL_PACKET = 263
+_PACKET_ADD_MEMBERSHIP = 1
+_PACKET_MR_ALLMULTI = 2
 _PACKET_IGNORE_OUTGOING = 23
 _PACKET_OTHERHOST = 3
 _LARGEST = 2048
 
 _PROTOCOL_AT: Mapping[Family, int] = MappingProxyType({4: ETHERNET_HEADER + 9, 6: ETHERNET_HEADER + 6})
 """Where an Ethernet frame has IPv4's protocol and IPv6's next header."""
+
+_VLAN_TAG_PRESENT = 0xFFFFF000 + 48  # SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
+_IPV6_EXTENSIONS = (0, 43, 44, 60)  # hop-by-hop, routing, fragment, destination options
+
+# Classic BPF over an untagged Ethernet frame: protocol 112 of either family, over IPv6 behind one extension header too.
+_SNIFF_FILTER = (
+    (0x20, 0, 0, _VLAN_TAG_PRESENT),  # ld vlan_tag_present
+    (0x15, 0, 14, 0),  # jeq #0, next, reject
+    (0x28, 0, 0, 12),  # ldh [ethertype]
+    (0x15, 0, 2, ETH_P_IP),  # jeq #IPv4, next, IPv6
+    (0x30, 0, 0, _PROTOCOL_AT[4]),  # ldb [protocol]
+    (0x15, 9, 10, IPPROTO_CARP),  # jeq #112, accept, reject
+    (0x15, 0, 9, ETH_P_IPV6),  # jeq #IPv6, next, reject
+    (0x30, 0, 0, _PROTOCOL_AT[6]),  # ldb [next header]
+    *((0x15, 4 - n, 0, header) for n, header in enumerate(_IPV6_EXTENSIONS)),  # jeq #extension, look behind it
+    (0x15, 2, 3, IPPROTO_CARP),  # jeq #112, accept, reject
+    (0x30, 0, 0, ETHERNET_HEADER + 40),
+    (0x15, 0, 1, IPPROTO_CARP),  # jeq #112, accept, reject
+    (0x06, 0, 0, 0x40000),  # ret accept
+    (0x06, 0, 0, 0),  # ret reject
+)
 
 _NOTHING_FILTER = ((0x06, 0, 0, 0),)  # ret reject
 
@@ -63,6 +87,25 @@ def open_packet_socket(interface: str, family: Family) -> socket.socket:
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setblocking(False)
         sock.bind((interface, ETHERTYPES[family]))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def open_sniffing_socket(interface: str) -> socket.socket:
+    """Open a packet socket on ``interface`` that hears all of protocol 112, our own packets too, and sends none.
+
+    It hears every multicast group, and unicast between others where the NIC delivers it; VLAN-tagged frames are heard
+    on the VLAN's own interface. Needs CAP_NET_RAW. Raises PermissionError, OSError (ENODEV and the like).
+    """
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        _attach(sock, _SNIFF_FILTER)
+        sock.setblocking(False)
+        sock.bind((interface, _ETH_P_ALL))
+        request = struct.pack("iHH8s", socket.if_nametoindex(interface), _PACKET_MR_ALLMULTI, 0, b"")
+        sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
     except OSError:
         sock.close()
         raise
@@ -121,15 +164,28 @@ def multicast_mac(group: IPAddress) -> bytes:
 
 def receive(sock: socket.socket) -> Frame | None:
     """Return the next packet, or None if none waits or the interface is down. Raises OSError for anything else."""
+    received = _receive(sock)
+    if received is None:
+        return None
+    data, address = received
+    return Frame(data[ETHERNET_HEADER:], address[2] != _PACKET_OTHERHOST)
+
+
+def receive_ethernet(sock: socket.socket) -> bytes | None:
+    """Return the next frame with its Ethernet header; None and errors as of ``receive``."""
+    received = _receive(sock)
+    return None if received is None else received[0]
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, tuple[str, int, int, int, bytes]] | None:
     try:
-        data, address = sock.recvfrom(_LARGEST)
+        return sock.recvfrom(_LARGEST)
     except BlockingIOError:
         return None
     except OSError as error:
         if error.errno in _INTERFACE_LOST:
             return None
         raise
-    return Frame(data[ETHERNET_HEADER:], address[2] != _PACKET_OTHERHOST)
 
 
 def send_to(sock: socket.socket, packet: bytes, address: IPAddress) -> str | None:

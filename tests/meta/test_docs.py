@@ -31,7 +31,7 @@ def test_the_readme_names_every_make_target_and_command_that_it_uses() -> None:
     assert set(re.findall(r"^make ([a-z-]+)$", readme, re.M)) == {"demo", "test"} <= targets
 
 
-@pytest.mark.parametrize("command", ["run", "check", "status", "demote", "promote", "decode", "demo"])
+@pytest.mark.parametrize("command", ["run", "check", "status", "demote", "promote", "sniff", "decode", "demo"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -40,6 +40,7 @@ REASONS = frozenset(
         DropReason.TRUNCATED,
         DropReason.BAD_IP_HEADER,
         DropReason.FRAGMENT,
+        DropReason.NOT_CARP,  # behind IPv6 extension headers
         DropReason.BAD_TTL,
         DropReason.BAD_VERSION,
         DropReason.BAD_CHECKSUM,

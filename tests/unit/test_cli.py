@@ -69,7 +69,7 @@ def test_the_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFi
         main(["--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for word in ("run", "check", "status", "demote", "promote", "decode", "demo", "3 missing privilege"):
+    for word in ("run", "check", "status", "demote", "promote", "sniff", "decode", "demo", "3 missing privilege"):
         assert word in text
 
 
@@ -132,6 +132,25 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+# sniff ---------------------------------------------------------------------------------------------------------------
+
+
+def test_sniff_takes_interfaces_in_one_option_or_several(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["-i", "no-1", "no-2"], ["-i", "no-1", "--interface", "no-2"]):
+        code, out, err = run(capsys, "sniff", *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("carp-sidecar sniff: -i no-1: no such Ethernet interface; there are: ")
+
+
+def test_sniff_names_an_option_that_cannot_be_used_and_no_setting(
+    capsys: pytest.CaptureFixture[str], environment: pytest.MonkeyPatch
+) -> None:
+    give(environment, {**ENOUGH, "CARP_VHID": "256"})
+    code, out, err = run(capsys, "sniff", "--vips", "x")
+    assert (code, out) == (2, "")
+    assert err == "carp-sidecar sniff: --vips: 'x' is no address; give the group's, as in 10.77.0.100,2001:db8::100\n"
 
 
 # status --------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -81,6 +81,12 @@ def next_frame(sock: socket.socket) -> Frame | None:
     readable, _, _ = select.select([sock], [], [], 10)
     assert readable, "nothing came"
     return sockets.receive(sock)
+
+
+def next_ethernet(sock: socket.socket) -> bytes | None:
+    readable, _, _ = select.select([sock], [], [], 10)
+    assert readable, "nothing came"
+    return sockets.receive_ethernet(sock)
 
 
 @pytest.mark.netns
@@ -220,8 +226,11 @@ def unicast_datagram(source: IPAddress, destination: IPAddress) -> bytes:
     return build_ipv6(source=source, destination=destination, payload=advert())
 
 
-def two_hosts(family: Family, near: str, far: str) -> Wire:
-    """Join two namespaces, the caller's and a new one; return both ends' raw sockets, near first."""
+def two_hosts(family: Family, near: str, far: str, *, listening: bool) -> tuple[socket.socket, socket.socket]:
+    """Join two namespaces, the caller's and a new one; return the near raw socket and one that keeps the far end there.
+
+    The latter is a raw socket, too, if the far end is ``listening``.
+    """
     here = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
     extra = "nodad" if family == 6 else ""
 
@@ -229,7 +238,7 @@ def two_hosts(family: Family, near: str, far: str) -> Wire:
         ip(f"link add far type veth peer name near netns {here}")
         ip(f"address add {far}/24 dev far {extra}")
         ip("link set far up")
-        return sockets.open_raw_socket("far", family)
+        return sockets.open_raw_socket("far", family) if listening else socket.socket()
 
     far_end = in_new_network(build)
     ip(f"address add {near}/24 dev near {extra}")
@@ -240,16 +249,17 @@ def two_hosts(family: Family, near: str, far: str) -> Wire:
 def wait_for_the_far_kernel(family: Family, address: str) -> None:
     """It refuses a UDP datagram once the cable is ready, and once it has answered all that came before."""
     scope = socket.if_nametoindex("near") if family == 6 else 0
-    with socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(1)
-        sock.connect((address, 9) if family == 4 else (address, 9, 0, scope))
-        for _ in range(20):
-            with contextlib.suppress(TimeoutError):
-                try:
-                    sock.send(b"")
-                    sock.recv(1)
-                except ConnectionRefusedError:
-                    return
+    for _ in range(200):
+        with socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(1)
+            try:
+                sock.connect((address, 9) if family == 4 else (address, 9, 0, scope))
+                sock.send(b"")
+                sock.recv(1)
+            except ConnectionRefusedError:
+                return
+            except OSError:  # no answer yet, or no route yet
+                time.sleep(0.05)
     pytest.fail("the far kernel does not answer")
 
 
@@ -264,13 +274,11 @@ def test_a_unicast_advert_arrives_as_it_was_built_and_its_receiver_says_nothing(
     datagram = unicast_datagram(ip_address(source), ip_address(destination))
 
     def scene() -> tuple[str | None, list[bytes]]:
-        near, far = two_hosts(family, source, destination)
+        near, far = two_hosts(family, source, destination, listening=listening)
         tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         with near, far, tap:
             tap.bind(("near", 3))  # ETH_P_ALL: what leaves, too
             tap.setblocking(False)
-            if not listening:
-                far.close()
             wait_for_the_far_kernel(family, destination)
             said = sockets.send_to(near, datagram, ip_address(destination))
             wait_for_the_far_kernel(family, destination)
@@ -317,6 +325,81 @@ def test_a_multicast_advert_arrives_as_it_was_built(family: Family) -> None:
             return next_frame(far)
 
     assert in_new_network(scene) == Frame(PACKETS[family], ours=True)
+
+
+# Sniffing ------------------------------------------------------------------------------------------------------------
+
+EXTENSION = bytes((112, 0)) + bytes(6)
+OTHER_GROUP = bytes.fromhex("01005e7f0001")
+HEARD = {
+    "ipv4": ethernet(ADVERT),
+    "ipv6": ethernet(ipv6(advert()), 0x86DD),
+    "another-group": OTHER_GROUP + ethernet(ADVERT)[6:],
+    "to-another-host": bytes.fromhex("020000000009") + ethernet(ADVERT)[6:],
+    "broken": ethernet(b"\x45" + bytes(8) + b"\x70"),
+    **{
+        f"behind-extension-{number}": ethernet(ipv6(EXTENSION + advert(), next_header=number), 0x86DD)
+        for number in (0, 43, 44, 60)
+    },
+}
+NOT_HEARD = {
+    "another-protocol": ethernet(ipv4(advert(), protocol=17)),
+    "another-next-header": ethernet(ipv6(advert(), next_header=58), 0x86DD),
+    "another-behind-extension": ethernet(ipv6(b"\x3a" + EXTENSION[1:] + advert(), next_header=0), 0x86DD),
+    "another-extension": ethernet(ipv6(EXTENSION + advert(), next_header=51), 0x86DD),
+    "arp": ethernet(ADVERT, 0x0806),
+    "cut": ethernet(ADVERT[:9]),
+    "cut-6": ethernet(ipv6(advert())[:6], 0x86DD),
+    "of-a-vlan": ethernet(b"\x00\x05\x08\x00" + ADVERT, 0x8100),
+}
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+def test_sniffing_hears_all_of_carps_protocol_and_nothing_else() -> None:
+    def scene() -> list[bytes]:
+        cable()
+        far = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        with sockets.open_sniffing_socket("near") as near, far:
+            far.bind(("far", 0))
+            for frame in [*NOT_HEARD.values(), *HEARD.values()]:
+                far.send(frame)
+            return [data for _ in HEARD if (data := next_ethernet(near)) is not None]
+
+    assert in_new_network(scene) == list(HEARD.values())
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+def test_sniffing_hears_our_own_packets_once() -> None:
+    def scene() -> tuple[bytes | None, bytes | None]:
+        cable()
+        with sockets.open_packet_socket("near", 4) as engine, sockets.open_sniffing_socket("near") as near:
+            sockets.send(engine, ethernet(ADVERT))
+            return next_ethernet(near), sockets.receive_ethernet(near)
+
+    assert in_new_network(scene) == (ethernet(ADVERT), None)
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+def test_sniffing_opens_the_nic_to_every_group_for_as_long_as_it_lasts() -> None:
+    def scene() -> list[bool]:
+        cable()
+        seen = ["allmulti 1" in ip("-d link show near")]
+        with sockets.open_sniffing_socket("near"):
+            seen.append("allmulti 1" in ip("-d link show near"))
+        seen.append("allmulti 1" in ip("-d link show near"))
+        return seen
+
+    assert in_new_network(scene) == [False, True, False]
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+def test_sniffing_where_there_is_nothing_is_an_error() -> None:
+    with pytest.raises(OSError, match="No such device"):
+        in_new_network(lambda: sockets.open_sniffing_socket("none"))
 
 
 # Without one ---------------------------------------------------------------------------------------------------------
