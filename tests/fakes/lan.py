@@ -109,14 +109,18 @@ class Lan:
             if source is not None and source.version not in self.muted:
                 self._broadcast(sender, source, advert)
 
-    def _broadcast(self, sender: int, source: IPAddress, advert: effects.Advertise) -> None:
-        packet = events.AdvertReceived(
+    def packet(self, sender: int, source: IPAddress, advert: effects.Advertise) -> events.AdvertReceived:
+        """Return an advert as it arrives."""
+        return events.AdvertReceived(
             source=source,
             advbase=advert.advbase,
             advskew=advert.advskew,
             demotion=advert.demotion,
             sealed=self.conditions.sealed and self.nodes[sender].seals,
         )
+
+    def _broadcast(self, sender: int, source: IPAddress, advert: effects.Advertise) -> None:
+        packet = self.packet(sender, source, advert)
         for node in self.nodes:
             if node.number == sender:
                 continue

@@ -1,0 +1,107 @@
+"""What may happen on the simulated LAN, as hypothesis draws it. ``HYPOTHESIS_PROFILE=long`` looks much longer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from sidecar.protocol.types import GroupConfig
+from tests.fakes.faults import (
+    Crash,
+    Cut,
+    Demote,
+    EngineCrash,
+    Fault,
+    HandOver,
+    Heal,
+    Link,
+    Loss,
+    Mute,
+    ParentPause,
+    Partition,
+    Pause,
+    Promote,
+    Refuse,
+    Restart,
+    Stop,
+)
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def examples(count: int) -> settings:
+    return settings(max_examples=count * (30 if LONG else 1), suppress_health_check=SLOW)
+
+
+SOURCES = [IPv4Address(f"10.0.{n}.{10 - n}") for n in range(5)]  # the two tie-breaks order them the other way round
+SOURCES6 = [IPv6Address(f"fe80::{n:x}:{10 - n:x}") for n in (3, 0, 4, 1, 2)]  # and IPv6 has an order of its own
+SEEDS = st.integers(0, 2**32 - 1)
+NODE = st.integers(0, 4)
+NAMES = st.sampled_from(("maintenance", "link:eth0", "health"))
+DELAYS = st.sampled_from((0.0, 0.0, 0.0, 1.0, 5.0))
+# 1.94 s between adverts at most: the lease of 2 s must last from one to the next.
+SKEWS = st.one_of(st.integers(0, 240), st.sampled_from((0, 0, 1, 100)))
+
+
+@st.composite
+def fleets(
+    draw: st.DrawFn,
+    *,
+    skews: st.SearchStrategy[int] = SKEWS,
+    advbases: Sequence[int] = (1,),
+    dead_ratios: Sequence[int] = (3,),
+) -> list[GroupConfig]:
+    """2..5 nodes of one group: dead ratio and preempt are the fleet's, the rest is each node's own."""
+    common = GroupConfig(
+        name="web",
+        vhid=1,
+        source=SOURCES[0],
+        dead_ratio=draw(st.sampled_from(dead_ratios)),
+        preempt=draw(st.booleans()),
+    )
+    dual = draw(st.booleans())
+    return [
+        replace(
+            common,
+            source=SOURCES[number],
+            second_source=SOURCES6[number] if dual else None,
+            advbase=draw(st.sampled_from(advbases)),
+            advskew=draw(skews),
+            startup_delay=draw(DELAYS),
+            preempt_delay=draw(DELAYS),
+        )
+        for number in range(draw(st.integers(2, 5)))
+    ]
+
+
+def stories(unit: float, *, demoted: bool = True) -> st.SearchStrategy[list[tuple[float, Fault]]]:
+    """Lists of (seconds since the one before, fault); ``unit`` is about a master-down interval."""
+    short = st.floats(0, 2 * unit)
+    kinds: list[st.SearchStrategy[Fault]] = [
+        st.builds(Crash, NODE),
+        st.builds(Restart, NODE),
+        st.builds(EngineCrash, NODE, short),
+        st.builds(Pause, NODE, short),
+        st.builds(ParentPause, NODE, short),
+        st.builds(Link, NODE, st.booleans()),
+        st.builds(Stop, NODE),
+        st.builds(Refuse, NODE, st.integers(1, 2)),
+        st.builds(HandOver, NODE),
+        st.builds(Cut, NODE, NODE),
+        st.builds(Partition, st.frozensets(NODE, min_size=1, max_size=4)),
+        st.builds(Heal),
+        st.builds(Mute, st.sampled_from((4, 6))),
+        st.builds(Loss, st.sampled_from((0.0, 0.1, 0.5, 0.9))),
+    ]
+    if demoted:
+        kinds += [
+            st.builds(Demote, NODE, NAMES, st.sampled_from((1, 2, 100, 240, 1000))),
+            st.builds(Promote, NODE, NAMES),
+        ]
+    return st.lists(st.tuples(short, st.one_of(kinds)), max_size=8)
