@@ -11,6 +11,8 @@ from sidecar.ipc.messages import MAXIMUM, AnyMessage, Message, MessageError, dec
 
 _FDS_PER_MESSAGE = 4
 _SO_SNDBUFFORCE = 32
+_ONLY_ITS_LENGTH = int(socket.MSG_PEEK | socket.MSG_TRUNC)
+_CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _SEND_BUFFER = 4 * 1024 * 1024
 
 
@@ -52,7 +54,7 @@ class Channel:
         """Return the next message and its descriptors, or None. Raises ChannelClosedError, MessageError."""
         try:
             # Its length first: to make room for the longest one each time takes five times as long as all the rest.
-            length = self.socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+            length = self.socket.recv_into(bytearray(1), 1, _ONLY_ITS_LENGTH)
             data, fds, flags, _ = socket.recv_fds(self.socket, min(length, MAXIMUM) + 1, _FDS_PER_MESSAGE)
         except BlockingIOError:
             return None
@@ -60,7 +62,7 @@ class Channel:
             raise ChannelClosedError from error
         if not data:
             raise ChannelClosedError
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _CUT_SHORT:
             _close(fds)
             raise MessageError("a message was cut short")
         try:
