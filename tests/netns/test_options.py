@@ -182,6 +182,20 @@ def test_sigusr2_hands_over_to_ucarp(lan: Lan, sidecar: Start, tmp_path: Path) -
             assert (role(one), one.group().master) == ("backup", lan.nodes[1].address)
 
 
+def test_the_last_ucarp_gone_our_nodes_change_to_strict_the_lowest_advskew_first(lan: Lan, sidecar: Start) -> None:
+    with sidecar(0, CARP_REPLAY="compat") as one, sidecar(1, CARP_ADVSKEW="100", CARP_REPLAY="compat") as two:
+        until(lambda: role(one) == "master" and role(two) == "backup", "one master, one backup")
+        one.terminate()
+        until(lambda: role(two) == "master", "the other one takes over")
+        one.start(CARP_REPLAY="strict")
+        until(lambda: role(one) == "master", "it does not hear those who do not seal")
+        until(lambda: role(two) == "backup", "they understand it and yield")
+        two.terminate()
+        two.start(CARP_REPLAY="strict")
+        until(lambda: (s := status(two)) and s.adverts_received > 2, "it accepts sealed adverts")
+        assert (role(one), role(two), bound(lan)) == ("master", "backup", ["node-1"])
+
+
 # Maintenance ---------------------------------------------------------------------------------------------------------
 
 
