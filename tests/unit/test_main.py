@@ -23,11 +23,15 @@ def test_anything_else_is_the_command_line() -> None:
     assert "invalid choice: 'engine'" in done.stderr
 
 
-def test_a_command_is_become_and_one_that_cannot_be_is_said() -> None:
+def test_a_command_is_become_and_one_that_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy")
     done = python("-m", "sidecar", "command", str(os.getpid()), "/bin/echo", "eth0", "10.0.0.200")
     assert (done.returncode, done.stdout, done.stderr) == (0, "eth0 10.0.0.200\n", "")
     done = python("-m", "sidecar", "command", str(os.getpid()), "/nonexistent/up")
     assert (done.returncode, done.stderr) == (126, "cannot run /nonexistent/up: No such file or directory\n")
+    done = python("-m", "sidecar", "command", str(os.getpid()), "/usr/bin/env")
+    names = {line.partition("=")[0] for line in done.stdout.splitlines()}
+    assert names <= {"PATH", "HOME", "LANG", "LANGUAGE", "TZ"} | {name for name in names if name.startswith("LC_")}
     done = python("-m", "sidecar", "command", "1", "/bin/echo", "for nobody")
     assert (done.returncode, done.stdout) == (1, "")
 
