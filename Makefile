@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/pytest
 
-.PHONY: help demo docs test check lint types layers unit netns cluster fuzz cluster-tools system-packages install format clean
+.PHONY: help demo docs test check lint types layers unit netns cluster fuzz bench cluster-tools system-packages install format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ system-packages: ## Install the Debian packages that the tests use (root only; e
 fuzz: $(STAMP) ## Coverage-guided fuzzing of all that reads bytes of others (FUZZ_SECONDS=60 for each target)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz.run
+
+bench: $(STAMP) ## What the engine costs, measured and written to docs/benchmarks/engine.md (needs root, 10 minutes)
+	@$(BIN)/python -m bench
 
 install: $(STAMP) ## The virtual environment in .venv, with the development tools
 

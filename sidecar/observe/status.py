@@ -38,7 +38,7 @@ def as_text(reply: StatusReply) -> str:
         if interface.drops:
             lines.append(f"interface {interface.name}: packets for no group of ours: {_counts(interface.drops)}")
     if reply.lag.count:
-        lines.append(_lag_line(reply.lag))
+        lines.append(f"loop lag: {lag_text(reply.lag)}")
     return "\n".join(lines)
 
 
@@ -52,10 +52,11 @@ def as_line(group: GroupStatus) -> str:
     )
 
 
-def _lag_line(lag: LagStatus) -> str:
+def lag_text(lag: LagStatus) -> str:
+    """Say how late nearly all wake-ups were at most, and the worst of them."""
     most = next((bound for bound, count in lag.buckets if count >= 0.99 * lag.count), None)
     under = "" if most is None else f"99 % under {most * 1e3:g} ms, "
-    return f"loop lag: {under}at most {lag.maximum * 1e3:.1f} ms in {lag.count:,} wake-ups"
+    return f"{under}at most {lag.maximum * 1e3:.1f} ms in {lag.count:,} wake-ups"
 
 
 def _group_lines(group: GroupStatus) -> list[str]:
