@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write the texts in tests/golden anew")
 
 
-TOOLS = ("ip", "nsenter", "ucarp", "tshark", "keepalived")
+TOOLS = ("ip", "nsenter", "ucarp", "tshark", "keepalived", "nft")
 
 
 @pytest.fixture(scope="session")

@@ -1,22 +1,20 @@
 """The matrix: this sidecar and Debian's real ucarp in every transport and setting that ucarp has, on the real kernel.
 
 Each cell is a pair on a LAN of its own that goes through one play (``plays``, ``strangers``). The pairs mostly wait for
-their timers, so many of them run at once, on threads; each test then asks for the outcome of one.
+their timers, so many of them run side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from tests.netns import plays, strangers
 from tests.netns.pair import Pair, Setting, pair
-
-AT_ONCE = 12
-"""Pairs at the same time: as many as two cores have time for."""
+from tests.netns.side_by_side import Outcomes, side_by_side
 
 
 def setting(theirs: str = "", *, ours: str = "", **others: object) -> Setting:
@@ -111,31 +109,18 @@ def outcomes(
     request: pytest.FixtureRequest,
     real_kernel: None,  # noqa: ARG001 - comes first
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, Future[None]]]:
-    """The cells that were asked for, all under way."""
-    wanted = {item.callspec.params["cell"].name for item in request.session.items if item.originalname == WHAT}
-    directory = tmp_path_factory.mktemp("matrix")
-
-    def run(number: int, cell: Cell) -> None:
-        place = directory / str(number)  # a short name: a Unix socket has to fit
-        place.mkdir()
+) -> Iterator[Outcomes]:
+    def run(cell: Cell, place: Path) -> None:
         with pair(cell.setting, place) as made:
             cell.play(made)
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cell") as pool:
-        chosen = [(number, cell) for number, cell in enumerate(CELLS) if cell.name in wanted]
-        try:
-            yield {cell.name: pool.submit(run, number, cell) for number, cell in chosen}
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with side_by_side(request, CELLS, run, directory=tmp_path_factory.mktemp("matrix")) as started:
+        yield started
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
-def test_the_pair_ends_as_it_must(cell: Cell, outcomes: dict[str, Future[None]]) -> None:
-    outcomes[cell.name].result()
-
-
-WHAT = test_the_pair_ends_as_it_must.__name__
+@pytest.mark.parametrize("case", CELLS, ids=lambda cell: cell.name)
+def test_the_pair_ends_as_it_must(case: Cell, outcomes: Outcomes) -> None:
+    outcomes[case.name].result()
 
 
 def test_the_cells_have_names_of_their_own() -> None:
