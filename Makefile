@@ -47,6 +47,9 @@ cluster-tools: ## Build kube-apiserver and kube-controller-manager once into a c
 system-packages: ## Install the Debian packages that the tests use (root only; else say what is missing)
 	@tools/system-packages.sh
 
+soak: $(STAMP) ## Random stories of faults on the simulated LAN (SOAK_MINUTES=3, SOAK_SEED=...); the smallest one that fails
+	@$(BIN)/python -m tests.soak
+
 fuzz: $(STAMP) ## Coverage-guided fuzzing of all that reads bytes of others (FUZZ_SECONDS=60 for each target)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz.run

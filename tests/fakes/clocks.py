@@ -168,18 +168,23 @@ class ClockedLan(Lan):
 
     def inject(self, fault: Fault | ClockStep | Attack) -> None:
         match fault:
-            case ClockStep() | Attack() if self._honest:
+            case ClockStep() | Attack() if not self._honest:
+                for observer in self.observers:
+                    observer(fault)
+                self._mischief(fault)
+            case ClockStep() | Attack():
                 return
+            case _:
+                super().inject(fault)
+
+    def _mischief(self, fault: ClockStep | Attack) -> None:
+        match fault:
             case ClockStep(node=number, seconds=seconds):
                 node = self.nodes[number]
                 node.offset = min(max(node.offset + seconds, -self._most), self._most)
             case Attack(node=number, age=age, field=field) if age < len(self._sent):
                 self.attacks += 1
                 self.nodes[number].attack(_altered(self._sent[-1 - age], field))
-            case Attack():
-                return
-            case _:
-                super().inject(fault)
 
 
 def _anchor(node: Node, event: events.Event, _: tuple[effects.Effect, ...]) -> None:

@@ -39,7 +39,7 @@ from tests.fakes.host import Change, Conditions, Node
 class Lan:
     """Nodes on one segment. ``watchers`` are called after every step; what they find wrong, they raise.
 
-    ``listeners`` are told each event that a group takes, and what it wants done.
+    ``listeners`` are told each event that a group takes, and what it wants done; ``observers`` each fault.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Lan:
         self.now = 0.0
         self.history: list[Change] = []
         self.watchers: list[Callable[[], None]] = []
+        self.observers: list[Callable[[Fault], None]] = []
         self.steps = 0
         """Events taken and effects carried out so far, by all nodes."""
         self.interruptions: dict[int, Callable[[int], Fault]] = {}
@@ -145,6 +146,8 @@ class Lan:
 
     def inject(self, fault: Fault) -> None:
         """Let one fault happen now; one that makes no sense for the node as it is changes nothing."""
+        for observer in self.observers:
+            observer(fault)
         match fault:
             case Partition(members):
                 others = set(range(len(self.nodes))) - members

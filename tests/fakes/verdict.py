@@ -7,24 +7,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sidecar.protocol.types import Reason, Role
+from tests.fakes.clocks import Attack, ClockStep
 from tests.fakes.faults import Cut, Fault, Heal, Loss, Mute, Partition, Promote
 from tests.fakes.lan import Lan
 from tests.fakes.watchers import Balance, KeptLease, bound, down, interval, no_two_answerers, no_two_masters, rank
 
-Story = Sequence[tuple[float, Fault]]
+Story = Sequence[tuple[float, Fault | ClockStep | Attack]]
 """(seconds since the one before, fault)."""
 
 
-def check_story(lan: Lan, story: Story) -> None:
-    """Start all nodes, play the story, and raise AssertionError where something is not as it has to be."""
+def check_story(lan: Lan, story: Story) -> int:
+    """Start all nodes, play the story, and raise AssertionError where something is not as it has to be.
+
+    Returns how many steps the story took.
+    """
     lan.watchers += [no_two_masters(lan), no_two_answerers(lan), KeptLease(lan)]
     lan.listeners.append(Balance())
     lan.start()
     play(lan, story)
+    steps = lan.steps
+    lan.interruptions.clear()
     check_outcome(lan)
     check_recovery(lan)
     check_no_storm(lan)
     check_delays(lan)
+    return steps
 
 
 def play(lan: Lan, story: Story) -> None:
@@ -64,7 +71,7 @@ def check_recovery(lan: Lan) -> None:
             for name in tuple(node.demotions):
                 lan.inject(Promote(node.number, name))
         check_outcome(lan)
-    assert all(node.demotion == 0 for node in lan.nodes)
+    assert all(node.demotion == 0 for node in lan.contenders())
 
 
 def check_no_storm(lan: Lan) -> None:

@@ -1,0 +1,1 @@
+"""The long run: random stories on the simulated LAN for as long as one likes (``make soak``)."""
