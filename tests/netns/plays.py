@@ -124,6 +124,20 @@ def tie_for_them(pair: Pair) -> None:
     assert pair.theirs.complaints == []
 
 
+def silent_family(pair: Pair) -> None:
+    """We speak both families, ucarp IPv4 only: its silence in the other one is good for one attempt, and then peace."""
+    pair.begin("theirs")
+    pair.ours.start()
+    pair.until(lambda: role(pair.ours) == "backup", "we listen")
+    pair.adverts(pair.setting.calm)
+    pair.settle("theirs")
+    assert pair.ours.group().transitions == 3
+    assert pair.theirs.end(signal.SIGTERM) == 0
+    pair.expect("ours")
+    pair.theirs.start()
+    pair.settle("ours")
+
+
 # Timing ----------------------------------------------------------------------------------------------------------
 
 

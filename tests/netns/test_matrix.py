@@ -38,6 +38,8 @@ BROADCAST_TO_A_GROUP = setting(
     ours="ADVSKEW=20 TRANSPORT=broadcast MULTICAST_GROUP=239.7.7.7",
     to=("ff:ff:ff:ff:ff:ff", "239.7.7.7"),
 )
+SEALED = {"CARP_REPLAY": "strict"}
+"""The default: ucarp accepts what it cannot seal itself. So these are plays in which it has nothing to say."""
 TWO_GROUPS = """
 groups:
   - {name: first, vhid: 42, vips: [10.77.0.100], advskew: 50, preempt: true}
@@ -69,6 +71,10 @@ CELLS = (
     Cell("preempt: none, theirs better", plays.we_stay, setting("-k 0", ours="ADVSKEW=20")),
     Cell("preempt: ours, theirs better", plays.they_stay, setting("-k 0", ours="ADVSKEW=20 PREEMPT=true")),
     Cell("preempt: theirs, ours better", plays.we_stay, setting("-k 20 -P")),
+    Cell("sealed", plays.we_stay, setting("-k 20", ours="REPLAY=strict")),
+    Cell("sealed, --mcast", plays.we_stay, replace(ANOTHER_GROUP, ours={**ANOTHER_GROUP.ours, **SEALED})),
+    Cell("sealed, -M", plays.we_stay, replace(BROADCAST, ours={**BROADCAST.ours, **SEALED})),
+    Cell("both families", plays.silent_family, setting("-k 0", ours="ADVSKEW=20 ADDRESS_FAMILY=both")),
     Cell("advbase 0: theirs", plays.they_stay, setting("-b 0 -k 64", calm=30)),
     Cell("advbase 0: both", plays.they_stay, setting("-b 0 -k 64", ours="ADVBASE=0 ADVSKEW=128", calm=30)),
     Cell("advbase 0: ours", plays.we_stay, setting("-k 0", ours="ADVBASE=0 ADVSKEW=64", calm=30)),
