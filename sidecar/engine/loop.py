@@ -265,7 +265,7 @@ class Engine:
                 arrival = read(frame)
                 runner = find(arrival, groups)
             except PacketError as error:
-                port.drops[error.reason] += 1
+                port.drop(error, wall=time.time())
                 continue
             runner.receive(arrival, self._clock())
             self._settle(runner)
@@ -304,6 +304,7 @@ class Engine:
                     name=port.name,
                     up=port.up,
                     drops={reason.value: count for reason, count in sorted(port.drops.items())},
+                    peers=port.strangers.status(),
                 )
                 for port in self._ports.values()
             ),

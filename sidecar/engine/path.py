@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from socket import socket as Socket  # noqa: N812 - "socket" is the word for what a port has
 
+from sidecar.engine.peers import Peers
 from sidecar.ipc.plan import PathPlan
 from sidecar.net import sockets
 from sidecar.protocol import packet
+from sidecar.protocol.packet import PacketError
 from sidecar.protocol.types import DropReason, IPAddress
+
+log = logging.getLogger(__name__)
 
 FAILURES_PER_GROUP = 3
 """So many adverts in a row for each group, and the interface counts as unable to send (``CARP_SENDAD_MAX_ERRORS``)."""
@@ -30,6 +35,9 @@ class Port:
     wires: Mapping[int, Socket]
     raws: Mapping[int, Socket] = field(default_factory=dict)
     drops: Counter[DropReason] = field(default_factory=Counter)
+    """Packets that were dropped before any group could be told."""
+    strangers: Peers = field(default_factory=Peers)
+    """Who sent them."""
     groups: int = 0
     """How many groups send here."""
     failing: bool = False
@@ -37,6 +45,12 @@ class Port:
     fault: str = ""
     """What was wrong with the last one that did not leave."""
     _row: int = 0
+
+    def drop(self, error: PacketError, *, wall: float) -> None:
+        """Count a packet that no group gets, and log its fault once in a while; ``wall`` is in Unix seconds."""
+        self.drops[error.reason] += 1
+        if error.source is not None and self.strangers.dropped(error.source, error.reason, wall=wall):
+            log.info("packets from %s on %s are dropped: %s", error.source, self.name, error)
 
     def note_advert(self, error: str | None) -> None:
         """Count an advert that left (None) or did not; three in a row for each group change ``failing``."""

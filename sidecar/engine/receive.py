@@ -55,7 +55,15 @@ def read(frame: Frame) -> Arrival:
     Raises PacketError.
     """
     datagram = packet.parse(frame.packet)
-    if not frame.ours:
+    try:
+        return _judge(datagram, ours=frame.ours)
+    except PacketError as error:
+        error.source = datagram.source
+        raise
+
+
+def _judge(datagram: packet.Datagram, *, ours: bool) -> Arrival:
+    if not ours:
         raise PacketError(DropReason.WRONG_DESTINATION, "sent to another host's MAC")
     if datagram.ttl != HOP_LIMIT:
         raise PacketError(DropReason.BAD_TTL, f"TTL or hop limit {datagram.ttl}: it came through a router")
@@ -68,7 +76,8 @@ def find(arrival: Arrival, groups: Mapping[int, R]) -> R:
     """Return the group (by vhid) that the packet is for. Raises PacketError (UNKNOWN_VHID)."""
     group = groups.get(arrival.header.vhid)
     if group is None:
-        raise PacketError(DropReason.UNKNOWN_VHID, f"vhid {arrival.header.vhid} is not ours")
+        detail = f"vhid {arrival.header.vhid} is not ours"
+        raise PacketError(DropReason.UNKNOWN_VHID, detail, source=arrival.source)
     return group
 
 

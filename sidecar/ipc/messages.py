@@ -176,11 +176,12 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One interface: its link, and the packets dropped before any group could be told."""
+    """One interface: its link, and the packets dropped before any group could be told, also by who sent them."""
 
     name: str
     up: bool
     drops: dict[str, int]
+    peers: tuple[PeerStatus, ...] = ()
 
 
 class LagStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -37,6 +37,7 @@ def as_text(reply: StatusReply) -> str:
             lines.append(f"interface {interface.name}: no carrier")
         if interface.drops:
             lines.append(f"interface {interface.name}: packets for no group of ours: {_counts(interface.drops)}")
+            lines += [f"  from      {peer.address}  {_counts(peer.drops)}" for peer in interface.peers]
     if reply.lag.count:
         lines.append(f"loop lag: {lag_text(reply.lag)}")
     return "\n".join(lines)

@@ -29,11 +29,12 @@ _IPV6_VERSION_WORD = 6 << 28
 
 
 class PacketError(Exception):
-    """A packet that must change nothing; ``reason`` says why."""
+    """A packet that must change nothing; ``reason`` says why, ``source`` where it came from if that is known."""
 
-    def __init__(self, reason: DropReason, detail: str) -> None:
+    def __init__(self, reason: DropReason, detail: str, *, source: IPAddress | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.source = source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -10,7 +11,8 @@ import pytest
 
 from sidecar.engine.path import Path, Port
 from sidecar.ipc.plan import PathPlan
-from sidecar.protocol.packet import HEADER_LENGTH, parse
+from sidecar.protocol.packet import HEADER_LENGTH, PacketError, parse
+from sidecar.protocol.types import DropReason
 from tests.fakes.plans import PATH4, PATH6
 
 MAC = bytes.fromhex("020000000011")
@@ -52,6 +54,18 @@ def test_unicast_is_addressed_to_our_own_address_and_goes_to_each_peer() -> None
     path = Path(plan, transport="unicast", port=Port("eth0", MAC, True, {}))
     assert path.destination == path.source == ip_address("fe80::11")
     assert path.targets == (ip_address("fe80::12"), ip_address("fe80::13"))
+
+
+def test_what_no_group_gets_is_counted_by_sender_and_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    port = Port("eth0", MAC, True, {})
+    sender = ip_address("10.0.0.9")
+    for wall in (1000.0, 1001.0, 2000.0):
+        port.drop(PacketError(DropReason.BAD_TTL, "TTL 1", source=sender), wall=wall)
+    port.drop(PacketError(DropReason.TRUNCATED, "0 bytes"), wall=1000.0)
+    assert port.drops == {DropReason.BAD_TTL: 3, DropReason.TRUNCATED: 1}
+    assert [(peer.address, peer.drops) for peer in port.strangers.status()] == [("10.0.0.9", {"bad-ttl": 3})]
+    assert caplog.messages == ["packets from 10.0.0.9 on eth0 are dropped: TTL 1"] * 2
 
 
 def test_an_interface_fails_after_three_adverts_in_a_row_for_each_group_and_recovers_likewise() -> None:

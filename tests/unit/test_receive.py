@@ -79,6 +79,19 @@ FAULTS: dict[DropReason, Callable[[], DropReason | None]] = {
 }
 
 
+@pytest.mark.parametrize("packet", [ipv4(advert(), ttl=1), ipv4(b""), ipv4(advert()[:-1])])
+def test_whoever_sent_a_packet_with_a_fault_is_named(packet: bytes) -> None:
+    with pytest.raises(PacketError) as caught:
+        read(Frame(packet, ours=True))
+    assert caught.value.source == SENDER
+
+
+def test_whoever_sent_an_advert_of_another_group_is_named() -> None:
+    with pytest.raises(PacketError) as caught:
+        find(read(Frame(ipv4(advert()), ours=True)), {})
+    assert caught.value.source == SENDER
+
+
 @pytest.mark.parametrize("reason", FAULTS, ids=lambda reason: reason.value)
 def test_every_fault_has_its_own_reason(reason: DropReason) -> None:
     assert FAULTS[reason]() is reason

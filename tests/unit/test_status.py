@@ -107,7 +107,7 @@ def test_the_json_has_every_field_and_readable_times() -> None:
     document = json.loads(as_json_text(reply(MASTER, BACKUP)))
     assert document.keys() == {"node", "groups", "interfaces", "lag"}
     assert document["node"] == "node-1"
-    assert document["interfaces"] == [{"name": "eth0", "up": True, "drops": {}}]
+    assert document["interfaces"] == [{"name": "eth0", "up": True, "drops": {}, "peers": []}]
     assert [group["name"] for group in document["groups"]] == ["web", "db"]
     expected = msgspec.to_builtins(MASTER, builtin_types=()) | {
         "since": "2026-11-23T04:40:08.068Z",
