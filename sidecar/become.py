@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 
 from sidecar import privileges
 
 _CANNOT_RUN = 126
-_PASSED_ON = re.compile(r"PATH|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ")
+_PASSED_ON = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ")
 """What a command gets of our environment: a proxy's URL, for one, may hold a password."""
 
 
@@ -20,7 +19,7 @@ def main(*, parent: int, argv: list[str]) -> int:
     privileges.die_with_parent(parent)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # Python ignores them, and exec would keep that
-    environment = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("LC_")}
     try:
         os.execve(argv[0], argv, environment)  # noqa: S606 - what the settings name
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import heapq
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_interface
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 TIME_LIMIT = 30.0
 """Seconds after which a command is ended."""
+AT_ONCE, YOUNG = 8, 1.0
+"""So many commands that are younger than so many seconds: hundreds of groups that change at once must not take the
+processor from the engine, and commands that hang must not keep others waiting."""
 _LINES_AT_MOST = 100
 _LINE_LENGTH = 1000
 _READ = 65536
@@ -46,12 +50,13 @@ class Turn(enum.StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One command that runs. ``ends_by`` is monotonic seconds; ``output`` is None once it is closed."""
+    """One command that runs. Times are monotonic seconds; ``output`` is None once it is closed."""
 
     group: str
     turn: Turn
     argv: list[str]
     process: subprocess.Popen[bytes]
+    started: float
     ends_by: float
     output: int | None
     buffer: bytes = b""
@@ -74,7 +79,12 @@ class _Line:
     left: deque[list[str]] = field(default_factory=deque)
     run: Run | None = None
 
-    def argvs(self) -> Iterable[list[str]]:
+    @property
+    def behind(self) -> bool:
+        """Whether something is still to be run."""
+        return bool(self.left) or (self.turn is not self.wanted and bool(self.argvs()))
+
+    def argvs(self) -> list[list[str]]:
         """Return the runs that are wanted, one for each VIP."""
         plan = self.plan
         command = plan.up_command if self.wanted is Turn.UP else plan.down_command
@@ -85,10 +95,14 @@ class _Line:
 class Commands:
     """The commands of these groups. ``begin`` comes first; whoever reaps children calls ``ended``."""
 
-    def __init__(self, groups: Iterable[GroupPlan], reactor: Reactor, *, time_limit: float = TIME_LIMIT) -> None:
+    def __init__(
+        self, groups: Iterable[GroupPlan], reactor: Reactor, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._lines = {plan.name: _Line(plan) for plan in groups if plan.up_command or plan.down_command}
         self._reactor = reactor
-        self._time_limit = time_limit
+        self._clock = clock
+        self._waiting: dict[str, _Line] = {}
+        """Lines that may begin their next run when there are fewer young ones, in this order."""
         self._stopping = False
 
     def begin(self) -> None:
@@ -96,8 +110,7 @@ class Commands:
         for line in self._lines.values():
             if line.plan.neutral:
                 line.turn = Turn.DOWN
-            else:
-                self._go_on(line)
+            self._go_on(line)
 
     def follow(self, group: str, *, held: bool) -> None:
         """Note whether this node holds the group's VIPs; run what follows from a change.
@@ -109,8 +122,7 @@ class Commands:
         if line is None or line.wanted is wanted or (self._stopping and not line.plan.shutdown):
             return
         line.wanted = wanted
-        if line.run is None:
-            self._go_on(line)
+        self._go_on(line)
 
     def stop(self) -> None:
         """From now on, only groups that want it (``shutdown``) run their down command."""
@@ -121,16 +133,23 @@ class Commands:
         """What runs now."""
         return [line.run for line in self._lines.values() if line.run is not None]
 
-    def next(self) -> float:
-        """Return when ``end_overdue`` is due, infinity if nothing runs."""
-        return min((run.ends_by for run in self.running), default=math.inf)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits to."""
+        return not self.running and not self._waiting
 
-    def end_overdue(self, now: float) -> None:
-        """End what has run for too long."""
+    def next(self) -> float:
+        """Return when ``tick`` is due, infinity if it is not."""
+        ends = min((run.ends_by for run in self.running), default=math.inf)
+        return min(ends, self._next_start()) if self._waiting else ends
+
+    def tick(self, now: float) -> None:
+        """End what has run for too long, and begin what may begin now."""
         for run in self.running:
             if run.ends_by <= now:
-                log.error("%s did not end within %g s; it is killed", run, self._time_limit, extra={"group": run.group})
+                log.error("%s did not end within %g s; it is killed", run, TIME_LIMIT, extra={"group": run.group})
                 _kill(run)
+        self._start_waiting(now)
 
     def kill(self) -> None:
         """End what runs and run nothing more."""
@@ -138,7 +157,11 @@ class Commands:
             log.warning("%s still runs; it is killed", run, extra={"group": run.group})
             _kill(run)
             self._close(run)
+        for name, line in self._lines.items():
+            if line.behind:
+                log.warning("the %s command of group %s is not run any more", line.wanted, name, extra={"group": name})
         self._lines.clear()
+        self._waiting.clear()
 
     def ended(self, run: Run, code: int) -> None:
         """Note that a command ended with this code (negative: by that signal), and run the next one."""
@@ -152,15 +175,29 @@ class Commands:
         if line is not None:
             line.run = None
             self._go_on(line)
+        self._start_waiting(self._clock())
 
     # Runs --------------------------------------------------------------------------------------------------------
 
     def _go_on(self, line: _Line) -> None:
-        if line.turn is not line.wanted:
-            line.turn = line.wanted
-            line.left = deque(line.argvs())
-        while line.left and line.run is None:
-            self._start(line, line.left.popleft())
+        if line.run is None:
+            self._waiting[line.plan.name] = line
+            self._start_waiting(self._clock())
+
+    def _start_waiting(self, now: float) -> None:
+        while self._waiting and self._next_start() <= now:
+            name = next(iter(self._waiting))
+            line = self._waiting.pop(name)
+            if line.turn is not line.wanted:
+                line.turn = line.wanted
+                line.left = deque(line.argvs())
+            while line.left and line.run is None:
+                self._start(line, line.left.popleft())
+
+    def _next_start(self) -> float:
+        """Return when one more may begin: at once, or when the oldest of the newest few is young no more."""
+        newest = heapq.nlargest(AT_ONCE, (run.started for run in self.running))
+        return newest[-1] + YOUNG if len(newest) == AT_ONCE else -math.inf
 
     def _start(self, line: _Line, argv: list[str]) -> None:
         # By way of an interpreter of ours: it gives up rights, and an exec that hangs (a dead NFS) hangs there.
@@ -176,7 +213,8 @@ class Commands:
         finally:
             os.close(writer)
         assert line.turn is not None  # noqa: S101 - narrowing; _go_on set it
-        run = Run(line.plan.name, line.turn, argv, process, time.monotonic() + self._time_limit, reader)
+        now = self._clock()
+        run = Run(line.plan.name, line.turn, argv, process, now, now + TIME_LIMIT, reader)
         line.run = run
         self._reactor.watch(reader, partial(self._listen, run))
         log.info("running %s", run, extra={"group": run.group})

@@ -275,7 +275,7 @@ class Supervisor:
             self._mirror.stop()
         if self._stage is Stage.FAREWELL and self._mirror.child is None:
             self._stage, self._stage_ends = Stage.LAST_COMMANDS, time.monotonic() + COMMANDS_AT_STOP
-        if self._stage is Stage.LAST_COMMANDS and not self._commands.running:
+        if self._stage is Stage.LAST_COMMANDS and self._commands.idle:
             self._stage, self._stage_ends = Stage.OVER, math.inf
 
     def _stage_overdue(self) -> None:
@@ -294,7 +294,7 @@ class Supervisor:
         due = min(self._stage_ends, self._restarts.next(), self._commands.next())
         self._reactor.turn(None if due == math.inf else max(0.0, due - time.monotonic()))
         self._restart_due()
-        self._commands.end_overdue(time.monotonic())
+        self._commands.tick(time.monotonic())
         if time.monotonic() >= self._stage_ends:
             self._stage_overdue()
 

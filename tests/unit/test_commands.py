@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.children import reap
-from sidecar.commands import Commands
+from sidecar.commands import AT_ONCE, TIME_LIMIT, YOUNG, Commands
 from sidecar.ipc.plan import GroupPlan
 from sidecar.reactor import Reactor
 from tests.fakes.plans import group_plan
@@ -35,6 +35,8 @@ class Host:
         self.said.write_text("")
         self.reactor = Reactor()
         self.commands = Commands((), self.reactor)
+        self.now = 1000.0
+        """What the commands' clock shows: it stands still, however slow the machine is."""
 
     def script(self, name: str, body: str = "") -> tuple[str, ...]:
         """Write a script that tells its name and arguments, and then does ``body``."""
@@ -47,18 +49,17 @@ class Host:
         plan: dict[str, object] = {"vips": ("10.0.0.200/24",), "neutral": True, **changes}
         return group_plan(up_command=self.script("up", up), down_command=self.script("down", down), **plan)
 
-    def run(self, *groups: GroupPlan, time_limit: float = PATIENCE) -> Commands:
-        self.commands = Commands(groups, self.reactor, time_limit=time_limit)
+    def run(self, *groups: GroupPlan) -> Commands:
+        self.commands = Commands(groups, self.reactor, clock=lambda: self.now)
         self.commands.begin()
         return self.commands
 
     def serve(self, until: Callable[[], object] | None = None) -> list[str]:
         """Turn until ``until`` holds, or nothing runs; return what the scripts have told."""
         deadline = time.monotonic() + PATIENCE
-        while not until() if until else self.commands.running:
+        while not (until() if until else self.commands.idle):
             assert time.monotonic() < deadline, f"it does not come; said: {self.told()}"
             self.reactor.turn(0.01)
-            self.commands.end_overdue(time.monotonic())
             for run, code in reap(self.commands.running):
                 self.commands.ended(run, code)
         return self.told()
@@ -177,6 +178,40 @@ def test_groups_do_not_wait_for_one_another(host: Host) -> None:
     assert [run.group for run in commands.running] == ["web"]
 
 
+def many(host: Host, body: str) -> list[GroupPlan]:
+    up = host.script("up", body)
+    return [group_plan(name=f"g{n}", vips=(f"10.0.0.{n}/32",), neutral=True, up_command=up) for n in range(1, 21)]
+
+
+def test_many_commands_at_once_take_turns(host: Host) -> None:
+    commands = host.run(*many(host, ""))
+    most = 0
+    for n in range(1, 21):
+        commands.follow(f"g{n}", held=True)
+        most = max(most, len(commands.running))
+    assert most == AT_ONCE
+    assert sorted(host.serve()) == sorted(f"up eth0 10.0.0.{n}" for n in range(1, 21))
+
+
+def test_commands_that_hang_keep_others_waiting_for_a_moment_only(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    commands = host.run(*many(host, "exec sleep 1000"))
+    for n in range(1, 21):
+        commands.follow(f"g{n}", held=True)
+    commands.tick(host.now)
+    assert len(commands.running) == AT_ONCE
+    assert commands.next() == host.now + YOUNG
+    host.now += YOUNG
+    commands.tick(host.now)
+    assert len(commands.running) == 2 * AT_ONCE
+    commands.follow("g20", held=False)
+    processes = [run.process for run in commands.running]
+    commands.kill()
+    assert {process.wait() for process in processes} == {-9}
+    assert [message for message in caplog.messages if "not run any more" in message] == [
+        f"the up command of group g{n} is not run any more" for n in (17, 18, 19)
+    ]
+
+
 def test_at_the_stop_only_groups_that_want_it_run_their_down_command(host: Host) -> None:
     quiet = group_plan(
         name="db", vips=("10.0.0.201/32",), neutral=True, down_command=host.script("quiet"), shutdown=False
@@ -218,15 +253,17 @@ def test_a_command_that_is_gone_is_named(host: Host, caplog: pytest.LogCaptureFi
 
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     pids = host.directory / "pids"
-    commands = host.run(host.group(up=f"sleep 1000 & echo $! $$ > {pids}; wait"), time_limit=PATIENCE)
+    commands = host.run(host.group(up=f"sleep 1000 & echo $! $$ > {pids}; wait"))
     commands.follow("web", held=True)
     host.serve(lambda: pids.exists() and pids.read_text().endswith("\n"))
     commands.follow("web", held=False)
-    assert commands.next() < time.monotonic() + PATIENCE
-    commands.end_overdue(commands.next())  # the time has come
+    assert commands.next() == host.now + TIME_LIMIT
+    commands.tick(host.now + TIME_LIMIT - 0.1)
+    assert not commands.running[0].killed
+    commands.tick(host.now + TIME_LIMIT)
     assert host.serve() == ["up eth0 10.0.0.200", "down eth0 10.0.0.200"]
     assert (
-        f"the up command of group web ({host.directory}/up eth0 10.0.0.200) did not end within 60 s; it is killed"
+        f"the up command of group web ({host.directory}/up eth0 10.0.0.200) did not end within 30 s; it is killed"
         in caplog.messages
     )
     assert not [message for message in caplog.messages if "was ended by" in message]
