@@ -1,4 +1,7 @@
-"""What may happen on the simulated LAN, as hypothesis draws it. ``HYPOTHESIS_PROFILE=long`` looks much longer."""
+"""What may happen on the simulated LAN, as hypothesis draws it.
+
+``HYPOTHESIS_PROFILE=long`` looks much longer, ``mutation`` makes no failing example smaller.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from sidecar.protocol.types import GroupConfig
@@ -31,12 +34,16 @@ from tests.fakes.faults import (
     Stop,
 )
 
-LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "")
+LONG = PROFILE == "long"
+HUNTED = PROFILE == "mutation"
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def examples(count: int) -> settings:
-    return settings(max_examples=count * (30 if LONG else 1), suppress_health_check=SLOW)
+    """Return settings for so many examples; where bugs are planted, a first one that fails is enough."""
+    hunt = settings(phases=[Phase.generate], derandomize=True, database=None) if HUNTED else settings()
+    return settings(hunt, max_examples=count * (30 if LONG else 1), suppress_health_check=SLOW)
 
 
 SOURCES = [IPv4Address(f"10.0.{n}.{10 - n}") for n in range(5)]  # the two tie-breaks order them the other way round
