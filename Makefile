@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/pytest
 
-.PHONY: help demo docs test check lint types layers unit netns cluster fuzz bench cluster-tools system-packages install format clean
+.PHONY: help demo docs test check lint types layers unit netns cluster soak fuzz bench cluster-tools system-packages install format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,7 @@ $(STAMP): pyproject.toml tools/venv.sh
 
 docs: $(STAMP) ## Write the pages that are made from the code
 	@$(BIN)/python -m sidecar.config.reference > docs/settings.md
+	@$(BIN)/python -m tools.diagram
 
 format: $(STAMP) ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -9,6 +9,8 @@ import pytest
 
 from sidecar.cli import main
 from sidecar.config.reference import markdown
+from sidecar.protocol.types import Reason
+from tools.diagram import PAGE, drawn
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -16,6 +18,16 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 
 def test_the_settings_page_is_made_from_the_model() -> None:
     assert (ROOT / "docs/settings.md").read_text() == markdown(), "run `make docs`"
+
+
+def test_the_diagram_is_drawn_from_the_table() -> None:
+    page = PAGE.read_text()
+    assert page == drawn(page), "run `make docs`"
+
+
+def test_every_reason_is_explained() -> None:
+    explained = re.findall(r"`([a-z-]+)`", "\n".join(re.findall(r"^\| (`.*?) \|", PAGE.read_text(), re.M)))
+    assert sorted(explained) == sorted(reason.value for reason in Reason)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
