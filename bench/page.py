@@ -38,8 +38,8 @@ node's socket. The agent is left out of the CPU: there is no API server here, an
 After a sleep of milliseconds the caches are cold: one group costs more per advert than one of many does.
 """
 _START = """\
-From the start until it is master of all groups, how long the status of all takes, and how late the master's loop was;
-up to 1 ms of that is epoll's, which counts in whole milliseconds:
+From the start until it is master of all groups, how long the status of all takes, and how late the master's loop was
+since then. Up to 1 ms of that is epoll's, which counts in whole milliseconds; the rest is what else the machine did:
 """
 _MEMORY = """\
 ## Memory

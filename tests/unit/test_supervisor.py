@@ -156,6 +156,35 @@ def test_a_dead_engine_is_started_again_and_resumes(tmp_path: Path) -> None:
     alone(plan_in(tmp_path), tmp_path, scene)
 
 
+def test_so_do_all_groups_that_an_interface_can_have(tmp_path: Path) -> None:
+    groups = tuple(
+        group_plan(
+            name=f"group-{vhid}",
+            interface="near",
+            source="10.0.0.1",
+            vhid=vhid,
+            vips=(f"10.0.1.{vhid}/32",),
+            dead_ratio=5,
+        )
+        for vhid in range(1, 256)
+    )
+
+    def all_are(parent: Parent, reason: str) -> bool:
+        with contextlib.suppress(ControlError):
+            told = ask_status(parent.directory).groups
+            return [(group.vhid, group.role, group.reason) for group in told] == [
+                (vhid, "master", reason) for vhid in range(1, 256)
+            ]
+        return False
+
+    def scene(parent: Parent) -> None:
+        until(lambda: all_are(parent, "master-down"), "it becomes master of all")
+        parent.kill_child("engine")
+        until(lambda: all_are(parent, "resumed"), "it is master of all again")
+
+    alone(msgspec.structs.replace(plan_in(tmp_path), groups=groups), tmp_path, scene)
+
+
 def test_the_engine_hears_of_the_link(tmp_path: Path) -> None:
     def scene(parent: Parent) -> None:
         until(parent.is_master, "it becomes master")
