@@ -50,9 +50,6 @@ class Change:
 class Node:
     """One host: kernel, parent and engine. ``group`` is None while no engine runs."""
 
-    seals = True
-    """Whether its adverts are sealed, where the LAN's are; others' never are."""
-
     def __init__(self, lan: Lan, number: int, config: GroupConfig, demotion: int) -> None:
         self.lan = lan
         self.number = number

@@ -16,8 +16,6 @@ from tests.fakes.lan import Lan
 class ForeignNode(Node):
     """A host that runs another implementation; it answers for the VIP as long as it is master."""
 
-    seals = False
-
     def __init__(self, lan: Lan, number: int, machine: Foreign) -> None:
         super().__init__(lan, number, machine.config, 0)
         self.machine = machine
@@ -84,7 +82,7 @@ class ForeignNode(Node):
 
 
 class MixedLan(Lan):
-    """``kinds`` tells which nodes, by number, run what; the others are ours."""
+    """``kinds`` tells which nodes, by number, run what. The others are ours, in `compat`: nothing is sealed."""
 
     def __init__(
         self,
@@ -92,10 +90,9 @@ class MixedLan(Lan):
         kinds: Mapping[int, type[Foreign]],
         *,
         seed: int,
-        conditions: Conditions | None = None,
         demotions: Sequence[int] = (),
     ) -> None:
-        super().__init__(configs, conditions or Conditions(), seed=seed, demotions=demotions)
+        super().__init__(configs, Conditions(sealed=False), seed=seed, demotions=demotions)
         every = [*demotions, *([0] * len(configs))]
         for number, kind in kinds.items():
             self.nodes[number] = ForeignNode(self, number, kind(configs[number], demotion=every[number]))
