@@ -166,9 +166,7 @@ class Node:
         if self._parent_resumes_at <= self.lan.now:
             held, self._held = self._held, []
             for request in held:
-                request()
-            if held and self.answers():
-                self._serves_from = self.lease_until
+                self._have_parent(request)
 
     def resume_parent_now(self) -> None:
         if self._parent_resumes_at > self.lan.now:
@@ -262,8 +260,9 @@ class Node:
         """Carry out one effect; the assertions are the duties that effects.py puts on their order."""
         match effect:
             case effects.Advertise(advbase=types.BOW_OUT, advskew=types.BOW_OUT):
-                excused = self.role is Role.MASTER or not self.parent_serves
-                assert excused or not self.answers(), "said goodbye while the kernel still answers"
+                hands_over = self.role is Role.MASTER
+                hangs = self.reason is Reason.LEASE_UNANSWERED and not self.parent_serves
+                assert hands_over or hangs or not self.answers(), "said goodbye while the kernel still answers"
                 self.lan.broadcast(self.number, effect)
             case effects.Advertise():
                 assert self.role is Role.MASTER, "an advert of one who is not master"
@@ -294,7 +293,7 @@ class Node:
 
     def _ask_parent(self, serve: Callable[[], events.Event]) -> None:
         lan, life, engine = self.lan, self._life, self._engine_life
-        self._parent_free_at = max(self._parent_free_at, lan.now) + lan.chance(lan.conditions.work)
+        asked_at = lan.now
 
         def request() -> None:
             if life != self._life:
@@ -303,10 +302,17 @@ class Node:
                 self._held.append(request)
                 return
             answer = serve()
+            if self.answers() and asked_at < self._parent_resumes_at:
+                self._serves_from = self.lease_until
             if engine == self._engine_life:
                 self.deliver(answer)
 
-        lan.at(self._parent_free_at, request)
+        self._have_parent(request)
+
+    def _have_parent(self, request: Callable[[], None]) -> None:
+        """Let the parent serve ``request`` after all that it was asked before."""
+        self._parent_free_at = max(self._parent_free_at, self.lan.now) + self.lan.chance(self.lan.conditions.work)
+        self.lan.at(self._parent_free_at, request)
 
     def _lease(self) -> events.LeaseAnswered:
         if self.refusals:

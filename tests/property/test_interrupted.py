@@ -49,6 +49,14 @@ STORIES: Mapping[str, Story] = MappingProxyType(
         "partition": [(4.2, Partition(frozenset({0}))), (4.0, Heal()), (2.0, Heal())],
         "bind refused": [(2.0, Refuse(0, 1)), (3.0, Heal())],
         "carrier lost": [(4.2, Link(0, up=False)), (4.0, Link(0, up=True)), (2.0, Heal())],
+        # With preemption it is master again, and stops, before its first release is served.
+        "parent behind": [
+            (4.2, ParentPause(0, 4.0)),
+            (0.1, Demote(0, "maintenance", 240)),
+            (0.2, Promote(0, "maintenance")),
+            (2.5, Stop(0)),
+            (3.0, Heal()),
+        ],
         "parent hangs": [(4.2, ParentPause(0, 4.0)), (5.0, Heal())],
     }
 )
