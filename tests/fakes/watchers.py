@@ -131,19 +131,27 @@ class KeptLease:
 
 
 class Balance:
-    """Keeps each group's accounts: what was taken and not given back is its demotion, and its adverts say so."""
+    """Keeps each group's accounts: what was taken and not given back is its demotion, and its adverts say so.
+
+    One that was asked to stop takes and gives nothing any more.
+    """
 
     def __init__(self) -> None:
         self._accounts: dict[Group, dict[str, int]] = {}
+        self._stopped: set[Group] = set()
 
     def __call__(self, node: Node, event: events.Event, wanted: tuple[effects.Effect, ...]) -> None:
         assert node.group is not None
+        if node.group in self._stopped:
+            return
         account = self._accounts.setdefault(node.group, {})
         match event:
             case events.Demote(name=name, weight=weight):
                 account[name] = weight
             case events.Promote(name=name):
                 account.pop(name, None)
+            case events.Stop():
+                self._stopped.add(node.group)
         standing = {each.name: each.weight for each in node.group.demotions.standing()}
         lease = standing.pop(LEASE, 0)
         assert standing == account
