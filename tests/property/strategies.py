@@ -112,3 +112,15 @@ def stories(unit: float, *, demoted: bool = True) -> st.SearchStrategy[list[tupl
             st.builds(Promote, NODE, NAMES),
         ]
     return st.lists(st.tuples(short, st.one_of(kinds)), max_size=8)
+
+
+def demotions(unit: float) -> st.SearchStrategy[list[tuple[float, Fault]]]:
+    """Lists of demotions and promotions from few sources, and what may happen to an engine in between."""
+    first = st.integers(0, 1)
+    names = st.sampled_from(("maintenance", "health"))
+    kinds = (
+        st.builds(Demote, first, names, st.integers(1, 300)),
+        st.builds(Promote, first, names),
+        st.builds(EngineCrash, first, st.floats(0, unit)),
+    )
+    return st.lists(st.tuples(st.floats(0, unit), st.one_of(kinds)), max_size=12)

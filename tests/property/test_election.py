@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.protocol.machine import STAGGER
 from sidecar.protocol.types import GroupConfig, Reason, Role
-from tests.fakes.faults import Crash, Cut, EngineCrash, Fault, Pause, Restart, Stop
+from tests.fakes.faults import Crash, Cut, EngineCrash, Fault, Heal, Pause, Restart, Stop
 from tests.fakes.host import Conditions, Node
 from tests.fakes.lan import Lan
 from tests.fakes.verdict import check_story
 from tests.fakes.watchers import AtMost, bound, down, interval, moment, rank
-from tests.property.strategies import SEEDS, SOURCES, examples, fleets, stories
+from tests.property.strategies import SEEDS, SOURCES, demotions, examples, fleets, stories
 
 # Any story ---------------------------------------------------------------------------------------------------------
 
@@ -41,6 +42,12 @@ def test_whatever_happens_at_default_timing(
 ) -> None:
     lan = Lan(configs, Conditions(delay=delay, duplication=duplication, sealed=sealed), seed=seed, demotions=demotions)
     check_story(lan, story)
+
+
+@examples(60)
+@given(configs=fleets(), story=demotions(1.5), seed=SEEDS)
+def test_demotions_balance(configs: list[GroupConfig], story: list[tuple[float, Fault]], seed: int) -> None:
+    check_story(Lan(configs[:2], Conditions(), seed=seed), story)
 
 
 FAST = Conditions(delay=0.0002, wake=0.0002, work=0.0002)
@@ -125,6 +132,38 @@ def test_a_planned_stop_takes_a_tenth_of_a_second_and_no_two_answer(lan: Lan) ->
     lan.run(10)
     assert first_takeover(lan, since=stop) <= 0.1
     assert len(lan.masters()) == 1
+
+
+@examples(100)
+@given(calm_lans())
+def test_after_a_goodbye_backups_stand_up_in_turn(lan: Lan) -> None:
+    (old,) = lan.masters()
+    stop = lan.now
+    lan.inject(Stop(old.number))
+    lan.run(10)
+    backups = [node.config.advskew for node in lan.nodes if node is not old]
+    nearly_first = min(backups) + moment(lan) / STAGGER
+    stood_up = [lan.nodes[change.node] for change in lan.history if change.at >= stop and change.after is Role.MASTER]
+    assert all(node.config.advskew <= nearly_first for node in stood_up)
+
+
+@examples(100)
+@given(calm_lans(), st.floats(5.5, 12), st.integers(0, 3))  # well beyond its timer: one that ends before tells nobody
+def test_a_backup_whose_machine_froze_hears_the_master_before_it_takes_over(
+    lan: Lan, seconds: float, number: int
+) -> None:
+    (master,) = lan.masters()
+    backups = [node for node in lan.nodes if node is not master and interval(node) >= interval(master) + moment(lan)]
+    before = len(lan.history)
+    if backups:
+        frozen = backups[number % len(backups)]
+        lan.inject(Pause(frozen.number, seconds))
+        for node in lan.nodes:
+            lan.inject(Cut(node.number, frozen.number))  # what comes in the meantime is lost
+        lan.run(seconds)
+        lan.inject(Heal())
+        lan.run(10)
+    assert lan.history[before:] == []
 
 
 @examples(100)
