@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidecar.protocol import events
+from sidecar.protocol.demotion import HARD
 from sidecar.protocol.types import GroupConfig, Role
 from tests.fakes.foreign import KINDS, Foreign, FreeBSD, NetBSD, OpenBSD, Ucarp, timeval
 from tests.fakes.groups import config
@@ -214,7 +215,7 @@ def test_our_demotion_is_seen_by_openbsd_in_byte_4_and_by_the_others_in_the_skew
     theirs = config(source=IPv4Address(HIGH), advskew=100, preempt=preempt)
     lan = started(pair(kind, config(source=IPv4Address(LOW)), theirs), OURS)
     settle(lan)
-    lan.nodes[OURS].demote("maintenance", 240)
+    lan.nodes[OURS].demote("maintenance", HARD)
     assert settle(lan) == (THEIRS if preempt or kind is OpenBSD else OURS)
 
 
@@ -234,7 +235,7 @@ def test_handing_over_needs_no_preempt_since_it_says_goodbye(kind: type[Foreign]
     theirs = config(source=IPv4Address(HIGH), advskew=100, preempt=preempt)
     lan = started(pair(kind, config(source=IPv4Address(LOW)), theirs), OURS)
     settle(lan)
-    lan.nodes[OURS].demote("maintenance", 240)
+    lan.nodes[OURS].demote("maintenance", HARD)
     lan.nodes[OURS].deliver(events.HandOver())
     assert settle(lan) == THEIRS
 
@@ -299,7 +300,7 @@ MEMBERS = st.builds(
     Member,
     kind=st.sampled_from((None, *KINDS)),
     settings=st.builds(config, advskew=st.integers(0, 254), preempt=st.booleans()),
-    demotion=st.sampled_from((0, 0, 0, 1, 5, 240)),
+    demotion=st.sampled_from((0, 0, 0, HARD)),  # a lighter one would rank us differently with and without byte 4
     starts_at=st.floats(0, 10),
 )
 
@@ -341,3 +342,22 @@ def test_any_fleet_of_distinct_intervals_settles_on_one_master_and_again_where_t
     master = settle(lan, within=60.0)
     lan.nodes[master].crash()
     assert settle(lan, within=60.0) != master
+
+
+@pytest.mark.parametrize(("weights", "settles"), [((HARD, HARD), True), ((5, 1), False)], ids=["hard", "light"])
+def test_demotions_are_hard_since_light_ones_go_round_in_circles_beside_those_who_read_no_byte(
+    weights: tuple[int, int], settles: bool
+) -> None:
+    """The second of ours beats the first by its byte, ucarp beats the first by its interval, and then both yield."""
+    members = [
+        *(
+            Member(kind=None, settings=config(advskew=skew), demotion=weight, starts_at=0.0)
+            for skew, weight in enumerate(weights)
+        ),
+        Member(kind=Ucarp, settings=config(advskew=3, preempt=True), demotion=0, starts_at=0.0),
+    ]
+    lan = fleet(members, advbase=1, seed=0)
+    lan.run(60.0)
+    before = len(lan.history)
+    lan.run(60.0)
+    assert (len(lan.history) == before) is settles
