@@ -39,7 +39,8 @@ After a sleep of milliseconds the caches are cold: one group costs more per adve
 """
 _START = """\
 From the start until it is master of all groups, how long the status of all takes, and how late the master's loop was
-since then. Up to 1 ms of that is epoll's, which counts in whole milliseconds; the rest is what else the machine did:
+since then. Up to 1 ms of that is epoll's, which counts in whole milliseconds; the rest is other programs on the machine
+and, with many groups, those that are due at the same moment:
 """
 _MEMORY = """\
 ## Memory
