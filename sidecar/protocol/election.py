@@ -5,22 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from sidecar.protocol import timing
 from sidecar.protocol.events import AdvertReceived
+from sidecar.protocol.timing import TICK
 from sidecar.protocol.types import IPAddress, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What this node has to offer: its interval in seconds as its adverts say it, its demotion 0..255."""
+    """What this node has to offer: its interval in seconds as its adverts say it (0 for 0/0), its demotion 0..255."""
 
     interval: float
     demotion: int
 
 
+def claimed_interval(*, advbase: int, advskew: int) -> float:
+    """Return what is compared, advbase + advskew/256 s: 0/0 ranks before 0/1, though both send 256 times a second."""
+    return advbase + advskew * TICK
+
+
 def interval_of(advert: AdvertReceived) -> float:
     """Return the seconds between two adverts of their sender, as it says."""
-    return timing.interval(advbase=advert.advbase, advskew=advert.advskew)
+    return claimed_interval(advbase=advert.advbase, advskew=advert.advskew)
 
 
 def cause_to_take_over(

@@ -80,7 +80,8 @@ class Group:
     @property
     def _candidate(self) -> election.Candidate:
         """How we stand: our adverts claim a longer interval than they have where we are demoted."""
-        interval = timing.interval(advbase=self.config.advbase, advskew=self.demotions.advskew(self.config.advskew))
+        advskew = self.demotions.advskew(self.config.advskew)
+        interval = election.claimed_interval(advbase=self.config.advbase, advskew=advskew)
         return election.Candidate(interval=interval, demotion=self.demotion)
 
     @property
@@ -240,7 +241,9 @@ class Group:
             # The other family's timer rests until something is heard there: what it does not hear proves nothing now.
             self._arm_down(math.inf)
             ear.master, ear.heard_at = advert.source, now
-            ear.down_at = now + self.master_down
+            # BSD yields to its equals too: whoever did so first must not stand up again together with it.
+            tie = not advert.sealed and election.outranks(advert, self._candidate) is None
+            ear.down_at = now + self.master_down + (self.interval / 2 if tie else 0.0)
             return done
         ear.heard_at = now
         if not mastership.may_reply(now):

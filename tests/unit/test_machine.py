@@ -305,7 +305,7 @@ def test_an_idle_group_stops_without_a_word() -> None:
     [
         advert(advskew=9),
         advert(advskew=200, demotion=-1),  # less demoted counts more than the skew
-        advert(advskew=10, source=IPv4Address("10.0.0.4")),  # equal: the lower address stays
+        advert(advskew=10, source=IPv4Address("10.0.0.4"), sealed=True),  # equal: the lower address stays
     ],
 )
 def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.AdvertReceived) -> None:
@@ -347,6 +347,12 @@ def test_after_a_rival_the_announcement_is_repeated_once_he_let_go() -> None:
         group.handle(TICK, group.deadline() or 0.0)
     group.handle(advert(advbase=201), at + 100)
     assert group.deadline() == pytest.approx(at + 100 + ANNOUNCE_SPACING)
+
+
+def test_who_yields_to_an_equal_stranger_stands_up_later_than_he_if_he_yielded_too() -> None:
+    group, at = master()
+    group.handle(advert(source=IPv4Address("10.0.0.4")), at + 0.2)
+    assert group.deadline() == pytest.approx(at + 0.2 + group.master_down + group.interval / 2)
 
 
 @pytest.mark.parametrize(
