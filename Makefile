@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/pytest
 
-.PHONY: help demo docs test check lint types layers unit netns cluster soak fuzz bench cluster-tools system-packages install format clean
+.PHONY: help demo docs test check lint types layers unit netns cluster soak fuzz mutants bench cluster-tools system-packages install format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ fuzz: $(STAMP) ## Coverage-guided fuzzing of all that reads bytes of others (FUZ
 
 bench: $(STAMP) ## What the engine costs, measured and written to docs/benchmarks/engine.md (needs root, 10 minutes)
 	@$(BIN)/python -m bench
+
+mutants: $(STAMP) ## Bugs planted in the protocol, then all small changes to it: each must make a test fail (hours)
+	@$(BIN)/python -m tests.mutation.plant
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'
+	@$(BIN)/python -m tests.mutation.run
 
 install: $(STAMP) ## The virtual environment in .venv, with the development tools
 

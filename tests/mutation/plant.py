@@ -22,6 +22,10 @@ def main(names: list[str]) -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="carp-planted-") as scratch:
         folder = Path(scratch) / "tree"
+        copy_to(folder)
+        if (broken := _finder(folder)) is not None:
+            print(f"without any bug, {broken}")
+            return 2
         for bug in BUGS:
             if names and not any(name in bug.name for name in names):
                 continue

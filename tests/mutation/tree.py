@@ -7,7 +7,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = Path("sidecar/protocol")
-PARTS = ("sidecar", "tests", "pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs")
+PARTS = (
+    "sidecar",
+    "tests",
+    "tools",
+    "pyproject.toml",
+    "Makefile",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs",
+)
 
 
 def copy_to(folder: Path) -> None:
