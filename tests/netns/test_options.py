@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def sidecar(lan: Lan, tmp_path: Path) -> Callable[..., SidecarNode]:
         return SidecarNode(lan.nodes[number], tmp_path, {**ours, **settings})
 
     return make
+
+
+@contextlib.contextmanager
+def master_and_backup(one: SidecarNode, two: SidecarNode) -> Iterator[tuple[SidecarNode, SidecarNode]]:
+    """Start two nodes one after the other, whatever the machine has to do meanwhile."""
+    with one:
+        until(lambda: role(one) == "master", "the first is master")
+        with two:
+            until(lambda: role(two) == "backup", "the second is its backup")
+            yield one, two
 
 
 def order(sidecar: SidecarNode, *arguments: str) -> str:
@@ -86,10 +97,9 @@ def scripts(tmp_path: Path) -> Scripts:
 
 
 def test_commands_run_in_order_on_start_takeover_and_stop(sidecar: Start, scripts: Scripts) -> None:
-    with (
-        sidecar(0, **scripts.settings("one")) as one,
-        sidecar(1, CARP_ADVSKEW="100", **scripts.settings("two", CARP_NEUTRAL="true")) as two,
-    ):
+    first = sidecar(0, **scripts.settings("one"))
+    second = sidecar(1, CARP_ADVSKEW="100", **scripts.settings("two", CARP_NEUTRAL="true"))
+    with master_and_backup(first, second) as (one, two):
         until(lambda: scripts.of("one") == [DOWN, UP], "the first runs down at its start, then up")
         heard_by(two, 2)
         assert scripts.of("two") == []
@@ -104,9 +114,8 @@ def test_commands_run_in_order_on_start_takeover_and_stop(sidecar: Start, script
 
 
 def test_an_engine_that_is_killed_and_resumes_runs_no_command(sidecar: Start, scripts: Scripts) -> None:
-    with sidecar(0, **scripts.settings("one")) as one, sidecar(1, CARP_ADVSKEW="100") as two:
-        until(lambda: scripts.of("one") == [DOWN, UP], "it is master")
-        until(lambda: role(two) == "backup", "it has a backup")
+    with master_and_backup(sidecar(0, **scripts.settings("one")), sidecar(1, CARP_ADVSKEW="100")) as (one, two):
+        until(lambda: scripts.of("one") == [DOWN, UP], "its commands have run")
         os.kill(one.pids()["engine"], signal.SIGKILL)
         until(lambda: (s := status(one)) and s.reason == "resumed", "it resumes")
         heard_by(two, 4)
@@ -116,9 +125,8 @@ def test_an_engine_that_is_killed_and_resumes_runs_no_command(sidecar: Start, sc
 
 def test_a_command_that_hangs_disturbs_neither_adverts_nor_lease(lan: Lan, sidecar: Start, scripts: Scripts) -> None:
     hanging = scripts.settings("one", up="exec sleep 1000", CARP_NEUTRAL="true")
-    with sidecar(0, **hanging) as one, sidecar(1, CARP_ADVSKEW="100") as two:
+    with master_and_backup(sidecar(0, **hanging), sidecar(1, CARP_ADVSKEW="100")) as (one, two):
         until(lambda: scripts.of("one") == [UP], "its up command hangs")
-        until(lambda: role(two) == "backup", "it has a backup")
         with arp_prober(lan, VIP) as prober:
             until(lambda: len(prober.answers().received) > 50, "the VIP answers")
             heard_by(two, 6)
@@ -154,8 +162,7 @@ def test_sigusr1_logs_each_groups_status(sidecar: Start) -> None:
 
 
 def test_sigusr2_hands_over_and_the_vip_stays_there(lan: Lan, sidecar: Start) -> None:
-    with sidecar(0) as one, sidecar(1, CARP_ADVSKEW="100") as two:
-        until(lambda: role(one) == "master" and role(two) == "backup", "one master, one backup")
+    with master_and_backup(sidecar(0), sidecar(1, CARP_ADVSKEW="100")) as (one, two):
         heard_by(two, 1)
         with arp_prober(lan, VIP) as prober:
             until(lambda: len(prober.answers().received) > 50, "the VIP answers")
@@ -183,8 +190,9 @@ def test_sigusr2_hands_over_to_ucarp(lan: Lan, sidecar: Start, tmp_path: Path) -
 
 
 def test_the_last_ucarp_gone_our_nodes_change_to_strict_the_lowest_advskew_first(lan: Lan, sidecar: Start) -> None:
-    with sidecar(0, CARP_REPLAY="compat") as one, sidecar(1, CARP_ADVSKEW="100", CARP_REPLAY="compat") as two:
-        until(lambda: role(one) == "master" and role(two) == "backup", "one master, one backup")
+    compat = {"CARP_REPLAY": "compat"}
+    with master_and_backup(sidecar(0, **compat), sidecar(1, CARP_ADVSKEW="100", **compat)) as (one, two):
+        heard_by(two, 1)
         one.terminate()
         until(lambda: role(two) == "master", "the other one takes over")
         one.start(CARP_REPLAY="strict")
@@ -200,8 +208,7 @@ def test_the_last_ucarp_gone_our_nodes_change_to_strict_the_lowest_advskew_first
 
 
 def test_demote_moves_the_vip_at_once_and_promote_gives_it_back_to_nobody(lan: Lan, sidecar: Start) -> None:
-    with sidecar(0) as one, sidecar(1, CARP_ADVSKEW="100") as two:  # without preempt
-        until(lambda: role(one) == "master" and role(two) == "backup", "one master, one backup")
+    with master_and_backup(sidecar(0), sidecar(1, CARP_ADVSKEW="100")) as (one, two):  # without preempt
         heard_by(two, 1)
         assert order(one, "demote", "--reason", "new disks").startswith("maintenance begins")
         until(lambda: role(two) == "master", "the other one takes over")
@@ -257,8 +264,7 @@ def test_a_lost_carrier_gives_up_the_groups_on_the_other_interfaces(lan: Lan, si
         "- {name: inside, vhid: 43, vips: [10.78.0.100], interface: eth1}\n"
     )
     settings = {"CARP_CONFIG_FILE": str(config), "CARP_VHID": "", "CARP_VIPS": "", "CARP_INTERFACE": ""}
-    with sidecar(0, **settings) as one, sidecar(1, CARP_ADVSKEW="100") as two:
-        until(lambda: (s := status(one)) and s.role == "master" and role(two) == "backup", "one master, one backup")
+    with master_and_backup(sidecar(0, **settings), sidecar(1, CARP_ADVSKEW="100")) as (one, two):
         heard_by(two, 1)
         node.run(["ip", "link", "set", "other", "down"])
         until(lambda: role(two) == "master", "the other node takes over")

@@ -37,9 +37,10 @@ def sidecar(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[Side
 
 
 @pytest.fixture
-def backup(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> Iterator[SidecarNode]:
-    with SidecarNode(lan.nodes[1], tmp_path, {**settings, "CARP_ADVSKEW": "100"}) as sidecar:
-        yield sidecar
+def backup(lan: Lan, tmp_path: Path, settings: dict[str, str], sidecar: SidecarNode) -> Iterator[SidecarNode]:
+    until(lambda: role(sidecar) == "master", "the other one is master, however slow the machine is")
+    with SidecarNode(lan.nodes[1], tmp_path, {**settings, "CARP_ADVSKEW": "100"}) as backup:
+        yield backup
 
 
 def addresses(sidecar: SidecarNode) -> str:
