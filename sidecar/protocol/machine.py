@@ -40,6 +40,7 @@ class Group:
         "_mastership",
         "_preempts_from",
         "_releases_pending",
+        "_says_goodbye",
         "_stopping",
         "_yields_until",
         "config",
@@ -61,6 +62,7 @@ class Group:
         self._yields_until = -math.inf
         self._releases_pending = 0
         self._stopping = False
+        self._says_goodbye = False
 
     @property
     def demotion(self) -> int:
@@ -149,22 +151,18 @@ class Group:
 
     def _stop(self) -> list[Effect]:
         self._stopping = True
-        match self.role:
-            case Role.INIT:
-                return [effects.Finished()]
-            case Role.BACKUP:
-                return [*self._leave(Reason.STOP, "asked to stop"), effects.Finished()]
-            case Role.MASTER:
-                return self._leave(Reason.STOP, "asked to stop")
-            case _:
-                assert_never(self.role)
+        self._says_goodbye = self._mastership is not None
+        done = [] if self.role is Role.INIT else self._leave(Reason.STOP, "asked to stop")
+        return done if self._releases_pending else [*done, effects.Finished()]
 
     def _handle_while_stopping(self, event: Event) -> tuple[Effect, ...]:
         """Wait for the release, then bow out: a peer that takes over now finds nobody else answering."""
         if not isinstance(event, events.LeaseReleased) or self._releases_pending == 0:
             return ()
         self._releases_pending -= 1
-        return () if self._releases_pending else (self._bow_out(), effects.Finished())
+        if self._releases_pending:
+            return ()
+        return (self._bow_out(), effects.Finished()) if self._says_goodbye else (effects.Finished(),)
 
     # Demotion ----------------------------------------------------------------------------------------------------
 
@@ -324,7 +322,8 @@ class Group:
         if not mastership.answered():
             return []
         mastership.announce(now)
-        return [effects.Announce()]
+        renewed = self._advertise(mastership, now) if mastership.confirmed_late else []
+        return [*renewed, effects.Announce()]
 
     def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""

@@ -96,6 +96,11 @@ class Mastership:
         news, self.leased = not self.leased, True
         return news
 
+    @property
+    def confirmed_late(self) -> bool:
+        """Whether adverts have left since Bind, whose lease counts from then and may be nearly over at its answer."""
+        return self._last_advert - self.since > self._lease / 8
+
     def unanswered(self, now: float) -> bool:
         """Tell whether the parent has confirmed nothing for the length of a lease."""
         return now >= self._answer_by

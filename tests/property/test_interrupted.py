@@ -85,27 +85,7 @@ def make(*, preempt: bool, seed: int) -> Lan:
     return Lan(configs, Conditions(), seed=seed)
 
 
-UNRENEWED = (
-    "a master that slept until its lease was nearly over, and hears a rival before the answer to Bind, sends its next "
-    "advert without a renewal"
-)
-FINISHED_TWICE = (
-    "a backup that is asked to stop before its release is confirmed is finished twice, with a goodbye between"
-)
-KNOWN = {
-    ("crash and return", True): UNRENEWED,
-    ("demote and promote", True): UNRENEWED,
-    ("parent behind", False): FINISHED_TWICE,
-}
-CASES = [
-    pytest.param(
-        name,
-        preempt,
-        marks=[pytest.mark.xfail(strict=False, reason=KNOWN[name, preempt])] if (name, preempt) in KNOWN else [],
-    )
-    for name in STORIES
-    for preempt in (False, True)
-]
+CASES = [(name, preempt) for name in STORIES for preempt in (False, True)]
 
 
 @pytest.mark.parametrize(("name", "preempt"), CASES)

@@ -286,6 +286,20 @@ def test_a_stop_waits_for_the_last_of_several_releases() -> None:
     assert group.handle(RELEASED, at + 0.3) == (BOW_OUT, Finished())
 
 
+def test_a_backup_that_is_still_letting_go_stops_once_that_is_done_and_says_no_goodbye() -> None:
+    group, at = master()
+    group.handle(advert(advskew=0, source=IPv4Address("10.0.0.1")), at + 0.1)  # yields
+    assert Finished() not in group.handle(events.Stop(), at + 0.1)
+    assert group.handle(RELEASED, at + 0.2) == (Finished(),)
+
+
+def test_a_lease_that_was_confirmed_late_is_renewed_at_once() -> None:
+    group, at = master(leased=False)
+    group.handle(advert(advskew=9), at + 1.9)  # the answer to a rival, while Bind is unanswered
+    done = group.handle(LEASED, at + 1.9)
+    assert kinds(done) == [Advertise, Renew, Announce]
+
+
 def test_a_backup_stops_without_a_word() -> None:
     group = started()
     done = group.handle(events.Stop(), 0.1)
