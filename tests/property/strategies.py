@@ -65,6 +65,7 @@ def fleets(
     skews: st.SearchStrategy[int] = SKEWS,
     advbases: Sequence[int] = (1,),
     dead_ratios: Sequence[int] = (3,),
+    dual: st.SearchStrategy[bool] = st.booleans(),  # noqa: B008 - a strategy is immutable
 ) -> list[GroupConfig]:
     """2..5 nodes of one group: dead ratio and preempt are the fleet's, the rest is each node's own."""
     common = GroupConfig(
@@ -74,12 +75,12 @@ def fleets(
         dead_ratio=draw(st.sampled_from(dead_ratios)),
         preempt=draw(st.booleans()),
     )
-    dual = draw(st.booleans())
+    both_families = draw(dual)
     return [
         replace(
             common,
             source=SOURCES[number],
-            second_source=SOURCES6[number] if dual else None,
+            second_source=SOURCES6[number] if both_families else None,
             advbase=draw(st.sampled_from(advbases)),
             advskew=draw(skews),
             startup_delay=draw(DELAYS),

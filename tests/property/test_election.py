@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.protocol.machine import STAGGER
 from sidecar.protocol.types import GroupConfig, Reason, Role
-from tests.fakes.faults import Crash, Cut, EngineCrash, Fault, Heal, Pause, Restart, Stop
+from tests.fakes.faults import Crash, Cut, EngineCrash, Fault, Heal, Mute, Pause, Restart, Stop
 from tests.fakes.host import Conditions, Node
 from tests.fakes.lan import Lan
 from tests.fakes.verdict import check_story
@@ -80,9 +80,9 @@ def test_whatever_happens_at_other_timings(
 
 
 @st.composite
-def calm_lans(draw: st.DrawFn) -> Lan:
+def calm_lans(draw: st.DrawFn, *, of: st.SearchStrategy[list[GroupConfig]] = fleets()) -> Lan:  # noqa: B008 - immutable
     """A LAN at default timing with one master, at some moment between two of its adverts."""
-    lan = Lan(draw(fleets()), Conditions(), seed=draw(SEEDS))
+    lan = Lan(draw(of), Conditions(), seed=draw(SEEDS))
     lan.start()
     lan.run(bound(lan) + draw(st.floats(0, 2)))
     return lan
@@ -191,6 +191,17 @@ def test_an_engine_that_is_back_within_the_lease_goes_on_as_master(lan: Lan, sec
     assert len(lan.masters()) == 1
     if back_in_time:
         assert [(change.node, change.reason) for change in lan.history[before:]] == [(old.number, Reason.RESUMED)]
+
+
+@examples(100)
+@given(calm_lans(of=fleets(dual=st.just(True))), st.sampled_from((4, 6)))
+def test_where_a_family_falls_silent_each_backup_stands_up_once_at_most(lan: Lan, version: int) -> None:
+    before = len(lan.history)
+    lan.inject(Mute(version))
+    lan.run(40)
+    stood_up = [change.node for change in lan.history[before:] if change.after is Role.MASTER]
+    assert len(stood_up) == len(set(stood_up))
+    assert len(lan.masters()) == 1
 
 
 @examples(100)
