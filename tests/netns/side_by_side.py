@@ -10,9 +10,6 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-AT_ONCE = 12
-"""Cases at the same time: as many as two cores have time for."""
-
 Outcomes = dict[str, "Future[None]"]
 
 
@@ -26,11 +23,16 @@ C = TypeVar("C", bound=Case)
 
 @contextlib.contextmanager
 def side_by_side(
-    request: pytest.FixtureRequest, cases: Sequence[C], run: Callable[[C, Path], None], *, directory: Path
+    request: pytest.FixtureRequest,
+    cases: Sequence[C],
+    run: Callable[[C, Path], None],
+    *,
+    directory: Path,
+    at_once: int,
 ) -> Iterator[Outcomes]:
     """Start the cases that this session's tests ask for by their parameter ``case``; give the futures by name.
 
-    ``run`` gets a case and a directory of its own.
+    ``run`` gets a case and a directory of its own; ``at_once`` is how many of them the machine has time for.
     """
     wanted = {
         item.callspec.params["case"].name
@@ -43,7 +45,7 @@ def side_by_side(
         place.mkdir()
         run(case, place)
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="case") as pool:
+    with ThreadPoolExecutor(at_once, thread_name_prefix="case") as pool:
         chosen = [(number, case) for number, case in enumerate(cases) if case.name in wanted]
         try:
             yield {case.name: pool.submit(start, number, case) for number, case in chosen}

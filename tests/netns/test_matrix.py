@@ -120,7 +120,7 @@ def outcomes(
         with pair(cell.setting, place) as made:
             cell.play(made)
 
-    with side_by_side(request, CELLS, run, directory=tmp_path_factory.mktemp("matrix")) as started:
+    with side_by_side(request, CELLS, run, directory=tmp_path_factory.mktemp("matrix"), at_once=12) as started:
         yield started
 
 

@@ -24,6 +24,11 @@ GLOBAL = ("fd77::1", "fd77::2", "fd77::3")
 IPV4 = ("10.77.0.1", "10.77.0.2", "10.77.0.3")
 CALM = 8
 """Adverts of a master without any change show that all is settled: the others' timers are of three."""
+OWN = (
+    {"CARP_ADVSKEW": "0"},
+    {"CARP_ADVSKEW": "20", "CARP_PREEMPT": "true"},
+    {"CARP_ADVSKEW": "254"},
+)
 HOUR = "3600000"  # milliseconds
 
 
@@ -41,7 +46,11 @@ class Setting:
 
 
 class Trio:
-    """The three of them, with advskew 0, 20 and 40; none runs at first."""
+    """The three of them; none runs at first.
+
+    The second one preempts, and their skews are far apart: without the first one it leads, even where it was late to
+    be run and the third one stood up before it.
+    """
 
     def __init__(self, lan: Lan, directory: Path, setting: Setting) -> None:
         self.lan = lan
@@ -51,8 +60,8 @@ class Trio:
         self.secret.write_text("three of a kind")
         common = {"CARP_VHID": "42", "CARP_VIPS": ",".join(setting.vips), "CARP_PASSWORD_FILE": str(self.secret)}
         self.sidecars = tuple(
-            SidecarNode(node, directory, common | dict(setting.settings) | {"CARP_ADVSKEW": str(20 * number)})
-            for number, node in enumerate(lan.nodes)
+            SidecarNode(node, directory, common | dict(setting.settings) | own)
+            for node, own in zip(lan.nodes, OWN, strict=True)
         )
         for family in ("ipv4", "ipv6"):
             # The client never asks again where an address is: it learns of a move by an announcement or not at all.
