@@ -89,11 +89,16 @@ class ClockedNode(Node):
         if self.role is Role.MASTER and (self._said is not Role.MASTER or isinstance(event, events.AdvertReceived)):
             self._counters.anchor(self.lan.now)
 
-    def attack(self, letter: Letter) -> None:
-        """Get what this node has heard already, or what nobody sent: it is refused."""
+    def replay(self, letter: Letter) -> None:
+        """Get what this node may have heard already: then it is refused."""
         tick = letter.counter >> TAG_BITS
         if self.runs and letter.source in self._heard and tick <= self._heard[letter.source]:
-            assert self._opens(letter) is not None, f"{letter} was accepted"
+            assert self._opens(letter) is not None, f"{letter} was accepted again"
+
+    def forge(self, letter: Letter) -> None:
+        """Get what nobody sent: it is refused."""
+        if self.runs:
+            assert self._opens(letter) is not None, f"{letter} was accepted, and nobody sent it"
 
     def _handle(self, event: events.Event) -> None:
         if isinstance(event, Letter):
@@ -184,19 +189,20 @@ class ClockedLan(Lan):
                 node.offset = min(max(node.offset + seconds, -self._most), self._most)
             case Attack(node=number, age=age, field=field) if age < len(self._sent):
                 self.attacks += 1
-                self.nodes[number].attack(_altered(self._sent[-1 - age], field))
+                letter = self._sent[-1 - age]
+                if field:
+                    self.nodes[number].forge(self._altered(letter, field))
+                else:
+                    self.nodes[number].replay(letter)
+
+    def _altered(self, letter: Letter, field: str) -> Letter:
+        """Return it with another value in ``field``; the source is that of somebody else here."""
+        if field == "source":
+            others = (node.config.source for node in self.nodes if node.config.source != letter.source)
+            return replace(letter, source=next(others))
+        return replace(letter, **{field: getattr(letter, field) ^ 1})
 
 
 def _anchor(node: Node, event: events.Event, _: tuple[effects.Effect, ...]) -> None:
     assert isinstance(node, ClockedNode)
     node.anchor(event)
-
-
-def _altered(letter: Letter, field: str) -> Letter:
-    match field:
-        case "":
-            return letter
-        case "source":
-            return replace(letter, source=letter.source + 1)
-        case _:
-            return replace(letter, **{field: getattr(letter, field) ^ 1})
