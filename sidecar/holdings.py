@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The sockets of one interface by IP version: packet sockets, and raw ones where a group sends by unicast."""
+    """The sockets of one interface by IP version: packet sockets, and raw ones for unicast."""
 
     wires: dict[Literal[4, 6], socket.socket]
     raws: dict[Literal[4, 6], socket.socket]
@@ -102,11 +102,10 @@ class Holdings:
     def _open_sockets(self, interface: str) -> Opened:
         groups = [group for group in self._groups if group.interface == interface]
         spoken = {ip_address(path.source).version for group in groups for path in group.paths}
-        unicast = {ip_address(path.source).version for g in groups if g.transport == "unicast" for path in g.paths}
         try:
             return Opened(
                 wires={version: sockets.open_packet_socket(interface, version) for version in sorted(spoken)},
-                raws={version: sockets.open_raw_socket(interface, version) for version in sorted(unicast)},
+                raws={version: sockets.open_raw_socket(interface, version) for version in sorted(spoken)},
             )
         except PermissionError as error:
             raise ExitError(EXIT_PRIVILEGE, f"cannot open a packet socket on {interface}: {error.strerror}") from error

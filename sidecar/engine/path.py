@@ -26,7 +26,7 @@ FAILURES_PER_GROUP = 3
 class Port:
     """One interface as the engine uses it: its inherited sockets, by IP version, and what the parent says of the link.
 
-    ``wires`` are packet sockets; ``raws`` are raw IP sockets, there where a group sends by unicast.
+    ``wires`` are packet sockets; ``raws`` are raw IP sockets, for unicast.
     """
 
     name: str
@@ -78,13 +78,18 @@ class Path:
 
     def transmit(self, payload: bytes) -> list[str | None]:
         """Send one packed CARP header to everybody; return for each target None, or what went wrong."""
-        return [self._transmit(payload, target) for target in self.targets]
+        if self._transport == "unicast":
+            return [self.send_to(target, payload) for target in self.targets]
+        return [self._send_to_all(payload, target) for target in self.targets]
 
-    def _transmit(self, payload: bytes, target: IPAddress) -> str | None:
+    def send_to(self, target: IPAddress, payload: bytes) -> str | None:
+        """Send one packed CARP header by unicast; return None, or what went wrong."""
+        datagram = _wrap(payload, source=self.source, destination=target)
+        return sockets.send_to(self._port.raws[self.source.version], datagram, target)
+
+    def _send_to_all(self, payload: bytes, target: IPAddress) -> str | None:
         datagram = _wrap(payload, source=self.source, destination=target)
         version = self.source.version
-        if self._transport == "unicast":
-            return sockets.send_to(self._port.raws[version], datagram, target)
         mac = sockets.BROADCAST_MAC if self._transport == "broadcast" else sockets.multicast_mac(target)
         ethertype = sockets.ETHERTYPES[version].to_bytes(2, "big")
         return sockets.send(self._port.wires[version], mac + self._port.mac + ethertype + datagram)

@@ -22,7 +22,7 @@ from sidecar.protocol.events import AdvertReceived, Event, Start
 from sidecar.protocol.machine import Group
 from sidecar.protocol.packet import PacketError
 from sidecar.protocol.seal import Sealed
-from sidecar.protocol.types import DropReason, GroupConfig, Reason, Role
+from sidecar.protocol.types import DropReason, GroupConfig, IPAddress, Reason, Role
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class GroupRunner:
         match effect:
             case effects.Advertise():
                 self._advertise(effect)
+            case effects.AdvertiseTo(advert=advert, target=target):
+                self._advertise_to(advert, target)
             case effects.Bind():
                 self._tell_parent(Bind(group=self.plan.name))
             case effects.Renew():
@@ -147,14 +149,20 @@ class GroupRunner:
     # Out ---------------------------------------------------------------------------------------------------------
 
     def _advertise(self, advert: effects.Advertise) -> None:
-        errors = [error for path in self.paths.values() for error in self._advertise_over(path, advert)]
+        errors = [error for path in self.paths.values() for error in path.transmit(self._signed(path, advert))]
         if None in errors:
             self._sent += 1
         for error in errors:
             self._note_sending(error)
         self.port.note_advert(None if None in errors else self._send_error)
 
-    def _advertise_over(self, path: Path, advert: effects.Advertise) -> list[str | None]:
+    def _advertise_to(self, advert: effects.Advertise, target: IPAddress) -> None:
+        path = self.paths[target.version]
+        if target not in path.targets:
+            self._note_sending(path.send_to(target, self._signed(path, advert)))
+
+    def _signed(self, path: Path, advert: effects.Advertise) -> bytes:
+        """Return the CARP header of an advert, with a counter of its own."""
         said = Sealed(source=path.source, advbase=advert.advbase, advskew=advert.advskew, demotion=advert.demotion)
         counter = self._counters.next(said, self._now)
         header = packet.Header(
@@ -165,7 +173,7 @@ class GroupRunner:
             counter=counter,
             mac=self.authenticators[0].sign(counter),
         )
-        return path.transmit(packet.pack(header))
+        return packet.pack(header)
 
     def _announce(self) -> None:
         wire = next(iter(self.port.wires.values()))  # a packet socket sends frames of any kind

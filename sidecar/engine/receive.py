@@ -89,7 +89,8 @@ def authenticate(arrival: Arrival, group: Receiver) -> int:
     path = group.path(arrival.source.version)
     if path is None:
         raise PacketError(DropReason.WRONG_DESTINATION, f"IPv{arrival.source.version}, which this group does not speak")
-    if arrival.destination != path.destination:
+    # By unicast a master answers a rival that may not hear what it sends to all.
+    if arrival.destination not in (path.destination, path.source):
         raise PacketError(DropReason.WRONG_DESTINATION, f"sent to {arrival.destination}, not {path.destination}")
     if arrival.source == path.source:
         raise PacketError(DropReason.OWN_ECHO, "it carries our own source address: a loop, or an address used twice")

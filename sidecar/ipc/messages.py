@@ -29,8 +29,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class OpenInterface(Message, frozen=True, tag=True):
     """The engine may use this interface: its sockets come with the message. ``mac`` is 6 bytes.
 
-    First a packet socket for each of the IP versions ``wires``, then a raw IP socket for each of ``raws``, over which
-    groups send by unicast.
+    First a packet socket for each of the IP versions ``wires``, then a raw IP socket for each of ``raws``, for unicast.
     """
 
     interface: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidecar.protocol.types import Reason, Role
+from sidecar.protocol.types import IPAddress, Reason, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,14 @@ class Advertise:
     advbase: int
     advskew: int
     demotion: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertiseTo:
+    """Send the same by unicast to a rival, who may not hear what is sent to all."""
+
+    advert: Advertise
+    target: IPAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +63,4 @@ class Finished:
     """The group has handed over and needs no more events."""
 
 
-Effect = Advertise | Bind | Renew | Release | Announce | RoleChanged | Finished
+Effect = Advertise | AdvertiseTo | Bind | Renew | Release | Announce | RoleChanged | Finished

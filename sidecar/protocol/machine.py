@@ -235,7 +235,10 @@ class Group:
         if yields or self._outranked_by(advert, ear, since=mastership.since, now=now):
             theirs = election.interval_of(advert)
             detail = f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}"
-            done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
+            # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce.
+            tells = mastership.leased and not yields
+            last = [effects.AdvertiseTo(self._advert_of_ours(), advert.source)] if tells else []
+            done = [*last, *self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)]
             # The other family's timer rests until something is heard there: what it does not hear proves nothing now.
             self._arm_down(math.inf)
             ear.master, ear.heard_at = advert.source, now
@@ -244,9 +247,9 @@ class Group:
             ear.down_at = now + self.master_down + (self.interval / 2 if tie else 0.0)
             return done
         ear.heard_at = now
-        if not mastership.may_reply(now):
+        if not mastership.may_reply(advert.source, now):
             return []
-        done = self._advertise(mastership, now)
+        done = self._advertise(mastership, now, advert.source)
         if mastership.leased:
             mastership.announce_to_rival(now)
             done.append(effects.Announce())
@@ -332,9 +335,13 @@ class Group:
         self.demotions.take(LEASE, weight=HARD, detail=detail, until=now + LEASE_RETRY)
         return [*done, self._bow_out()]
 
-    def _advertise(self, mastership: Mastership, now: float) -> list[Effect]:
+    def _advertise(self, mastership: Mastership, now: float, *rivals: IPAddress) -> list[Effect]:
         advert = self._advert_of_ours()
-        return [advert, effects.Renew()] if mastership.advertise(now) else [advert]
+        done: list[Effect] = [
+            advert,
+            *(effects.AdvertiseTo(advert, rival) for rival in {*mastership.deaf(now), *rivals}),
+        ]
+        return [*done, effects.Renew()] if mastership.advertise(now) else done
 
     # Role changes ------------------------------------------------------------------------------------------------
 
@@ -372,7 +379,7 @@ class Group:
         self._releases_pending += 1
         return [effects.Release(), changed]
 
-    def _advert_of_ours(self) -> Effect:
+    def _advert_of_ours(self) -> effects.Advertise:
         advskew = self.demotions.advskew(self.config.advskew)
         return effects.Advertise(advbase=self.config.advbase, advskew=advskew, demotion=self.demotion)
 

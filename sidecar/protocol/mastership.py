@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import math
 
+from sidecar.protocol.types import IPAddress
+
 ANNOUNCE_SPACING = 1.1
 """Seconds between announcements: Linux holds an ARP entry for 1 s (``locktime``) against a change."""
 ANNOUNCE_COUNT = 4
+ANNOUNCE_REFRESH = 60.0
+"""Seconds between announcements after these: for switches and hosts that have learnt something else meanwhile."""
+DEAF_WITHIN = 60.0
+"""A rival that is back so many seconds after it was answered does not hear what everybody hears, and"""
+DEAF_FOR = 600.0
+"""gets our adverts by unicast too for so many seconds."""
+RIVALS_AT_MOST = 8
 
 
 class Mastership:
@@ -20,6 +29,7 @@ class Mastership:
         "_announce_at",
         "_announcements_left",
         "_answer_by",
+        "_deaf_until",
         "_interval",
         "_last_advert",
         "_lease",
@@ -27,6 +37,7 @@ class Mastership:
         "_next_renewal",
         "_patience",
         "_replied_at",
+        "_replied_to",
         "leased",
         "since",
     )
@@ -44,6 +55,8 @@ class Mastership:
         self._announcements_left = ANNOUNCE_COUNT
         self._announce_at = math.inf
         self._replied_at = -math.inf
+        self._replied_to: dict[IPAddress, float] = {}
+        self._deaf_until: dict[IPAddress, float] = {}
         self._await_answer(now)
 
     @property
@@ -65,7 +78,9 @@ class Mastership:
         enough.
         """
         self._last_advert = now
-        self._next_advert = now + self._interval
+        # From when it was due: a loop that wakes a little late each time must not advertise less often for it.
+        late = now - self._next_advert
+        self._next_advert = now + self._interval - (late if 0 <= late < self._interval / 2 else 0.0)
         if not self.leased or now < self._next_renewal:  # before that, Bind is on its way
             return False
         self._await_answer(now)
@@ -81,12 +96,22 @@ class Mastership:
         silent = now - self._last_advert
         return silent if silent >= self._patience else None
 
-    def may_reply(self, now: float) -> bool:
+    def may_reply(self, rival: IPAddress, now: float) -> bool:
         """Tell whether a rival gets an answer now, at most once per interval: his answer must not start a storm."""
         if now - self._replied_at < self._interval:
             return False
         self._replied_at = now
+        if rival in self._replied_to or len(self._replied_to) < RIVALS_AT_MOST:
+            if now - self._replied_to.get(rival, -math.inf) < DEAF_WITHIN:
+                self._deaf_until[rival] = now + DEAF_FOR
+            self._replied_to[rival] = now
         return True
+
+    def deaf(self, now: float) -> tuple[IPAddress, ...]:
+        """Return the rivals that do not hear what everybody hears."""
+        if self._deaf_until:
+            self._deaf_until = {rival: until for rival, until in self._deaf_until.items() if until > now}
+        return tuple(self._deaf_until)
 
     # The lease ---------------------------------------------------------------------------------------------------
 
@@ -117,9 +142,9 @@ class Mastership:
         return now >= self._announce_at
 
     def announce(self, now: float) -> None:
-        """Note an announcement and plan the next one, if one is left."""
+        """Note an announcement and plan the next one."""
         self._announcements_left -= 1
-        self._announce_at = now + ANNOUNCE_SPACING if self._announcements_left > 0 else math.inf
+        self._announce_at = now + (ANNOUNCE_SPACING if self._announcements_left > 0 else ANNOUNCE_REFRESH)
 
     def announce_to_rival(self, now: float) -> None:
         """Note an announcement because of a rival, and plan another for when he has let go."""

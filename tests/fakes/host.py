@@ -267,6 +267,8 @@ class Node:
             case effects.Advertise():
                 assert self.role is Role.MASTER, "an advert of one who is not master"
                 self.lan.broadcast(self.number, effect)
+            case effects.AdvertiseTo(advert=advert, target=target):
+                self.lan.unicast(self.number, target, advert)
             case effects.Bind():
                 self.confirmed = False
                 self._ask_parent(self._lease)

@@ -63,6 +63,8 @@ class Lan:
         self._cut: set[tuple[int, int]] = set()
         self.muted: set[int] = set()
         """IP versions whose adverts reach nobody."""
+        self.deaf: set[tuple[int, int]] = set()
+        """Senders and receivers between whom multicast is lost, but not unicast."""
         self._random = random.Random(seed)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
@@ -128,10 +130,17 @@ class Lan:
     def _broadcast(self, sender: int, source: IPAddress, advert: effects.Advertise) -> None:
         packet = self.packet(sender, source, advert)
         for node in self.nodes:
-            if node.number == sender:
+            if node.number == sender or (sender, node.number) in self.deaf:
                 continue
             for _ in range(1 + (self._random.random() < self.conditions.duplication)):
                 self._carry(sender, node, packet)
+
+    def unicast(self, sender: int, target: IPAddress, advert: effects.Advertise) -> None:
+        config = self.nodes[sender].config
+        source = next(s for s in (config.source, config.second_source) if s is not None and s.version == target.version)
+        for node in self.nodes:
+            if target in (node.config.source, node.config.second_source):
+                self._carry(sender, node, self.packet(sender, source, advert))
 
     def _carry(self, sender: int, receiver: Node, packet: events.AdvertReceived) -> None:
         if not self.hears(receiver.number, sender) or self._random.random() < self.conditions.loss:
@@ -204,6 +213,7 @@ class Lan:
     def _heal(self) -> None:
         self._cut.clear()
         self.muted.clear()
+        self.deaf.clear()
 
     def settle(self) -> None:
         """End every fault that can end by itself: cuts, loss, pauses, refusals, an engine's absence."""

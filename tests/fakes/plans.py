@@ -14,7 +14,7 @@ PATH6 = PathPlan(source="fe80::11", multicast_group="ff02::12")
 
 
 def group_plan(**changes: Any) -> GroupPlan:
-    """Return a group of default timing with an IPv4 and an IPv6 VIP, with some of its fields, or of its path, changed."""
+    """Return a group of default timing with an IPv4 and an IPv6 VIP, with fields of it or of its path changed."""
     path = {name: changes.pop(name) for name in PathPlan.__struct_fields__ if name in changes}
     if path:
         changes["paths"] = (msgspec.structs.replace(PATH4, **path),)

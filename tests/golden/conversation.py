@@ -107,6 +107,8 @@ def _effect(effect: effects.Effect) -> str:
     match effect:
         case effects.Advertise():
             return f"say {_advert(effect)}"
+        case effects.AdvertiseTo(advert=advert, target=target):
+            return f"tell {target} {_advert(advert)}"
         case effects.RoleChanged(before=before, after=after, reason=reason, detail=detail):
             return f"{before.upper()} TO {after.upper()} ({reason}: {detail})"
         case _:

@@ -230,3 +230,22 @@ def test_a_node_that_hears_nobody_makes_no_third_node_stand_up() -> None:
     lan.run(30)
     assert [node.number for node in lan.masters()] == [0, 2]
     assert {change.after for change in lan.history if change.node == 1} == {Role.BACKUP}
+
+
+# A multicast path that is broken in one direction ------------------------------------------------------------------
+
+
+@examples(100)
+@given(calm_lans(), st.data())
+def test_a_path_that_is_broken_one_way_does_not_mean_two_masters(lan: Lan, data: st.DataObject) -> None:
+    (master,) = lan.masters()
+    deaf = data.draw(st.sampled_from([node.number for node in lan.nodes if node is not master]))
+    lan.deaf.add((master.number, deaf))
+    lan.run(60)
+    settled = len(lan.history)
+    lan.run(500)
+    assert len(lan.masters()) == 1
+    assert lan.history[settled:] == []
+    lan.inject(Heal())
+    lan.run(700)
+    assert len(lan.masters()) == 1

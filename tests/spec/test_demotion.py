@@ -15,7 +15,7 @@ from sidecar.ipc.messages import Bound
 from sidecar.ipc.messages import Renew as AskForRenew
 from sidecar.protocol import events
 from sidecar.protocol.demotion import HARD
-from sidecar.protocol.effects import Advertise, Announce, Bind, Finished, Release, Renew, RoleChanged
+from sidecar.protocol.effects import Advertise, AdvertiseTo, Announce, Bind, Finished, Release, Renew, RoleChanged
 from sidecar.protocol.machine import STAGGER, Group
 from sidecar.protocol.types import BOW_OUT, Reason, Role
 from tests.fakes.engine import MAC, DrivenEngine
@@ -341,7 +341,7 @@ def test_every_byte_that_others_may_send_is_understood(
     packet = heard(advbase=advbase, advskew=advskew, demotion=demotion)
     waiting, (leading, at) = backup(preempt=preempt), master(preempt=preempt)
     assert {type(effect) for effect in waiting.handle(packet, 1.0)} <= {Advertise, Bind, RoleChanged}
-    allowed = {Advertise, Renew, Announce, Release, RoleChanged}
+    allowed = {Advertise, AdvertiseTo, Renew, Announce, Release, RoleChanged}
     assert {type(effect) for effect in leading.handle(packet, at + 0.1)} <= allowed
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.protocol import events
-from sidecar.protocol.effects import Advertise, Announce, Bind, Release, Renew, RoleChanged
+from sidecar.protocol.effects import Advertise, AdvertiseTo, Announce, Bind, Release, Renew, RoleChanged
 from sidecar.protocol.machine import STAGGER, Group
 from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress, Reason, Role
 from tests.fakes.foreign import FreeBSD, NetBSD, OpenBSD, Ucarp, timeval
@@ -157,11 +157,11 @@ def test_against_an_equal_bsd_both_yield_where_our_address_is_the_higher_so_skew
     assert (yielded(group.handle(heard(source=ip_address(peer)), at)) is not None) is both
 
 
-def test_who_yields_lets_go_and_says_nothing_more() -> None:
+def test_who_yields_lets_go_and_says_nothing_more_but_to_the_winner() -> None:
     """ucarp sends one more advert before it yields, which others have to judge again."""
     group, at = master(advskew=10)
     done = group.handle(heard(), at + 0.5)
-    assert [type(effect) for effect in done] == [Release, RoleChanged]
+    assert [type(effect) for effect in done] == [AdvertiseTo, Release, RoleChanged]
 
 
 def test_who_yields_is_backup_with_a_full_timer() -> None:

@@ -9,7 +9,17 @@ import pytest
 
 from sidecar.protocol import events
 from sidecar.protocol.demotion import HARD
-from sidecar.protocol.effects import Advertise, Announce, Bind, Effect, Finished, Release, Renew, RoleChanged
+from sidecar.protocol.effects import (
+    Advertise,
+    AdvertiseTo,
+    Announce,
+    Bind,
+    Effect,
+    Finished,
+    Release,
+    Renew,
+    RoleChanged,
+)
 from sidecar.protocol.machine import LEASE_RETRY, LONGEST_STAGGER, Group
 from sidecar.protocol.mastership import ANNOUNCE_COUNT, ANNOUNCE_SPACING
 from sidecar.protocol.types import GroupConfig, IPAddress, Reason, Role
@@ -140,7 +150,7 @@ def test_fast_adverts_do_not_all_renew() -> None:
 
 
 def test_announcements_are_repeated_at_their_spacing_and_end() -> None:
-    group, at = master(replace(BASE, advbase=200, lease=599.0))  # adverts far away
+    group, at = master(replace(BASE, advbase=50, lease=149.0))  # adverts far away
     seen = []
     for _ in range(ANNOUNCE_COUNT - 1):
         now = group.deadline()
@@ -148,7 +158,7 @@ def test_announcements_are_repeated_at_their_spacing_and_end() -> None:
         assert group.handle(TICK, now) == (Announce(),)
         seen.append(now - at)
     assert seen == pytest.approx([ANNOUNCE_SPACING * n for n in range(1, ANNOUNCE_COUNT)])
-    assert group.deadline() == at + 200
+    assert group.deadline() == at + 50
 
 
 @pytest.mark.parametrize(
@@ -325,10 +335,27 @@ def test_an_idle_group_stops_without_a_word() -> None:
 def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.AdvertReceived) -> None:
     group, at = master(replace(BASE, advskew=10))
     done = group.handle(heard, at + 0.2)
-    assert kinds(done) == [Release, RoleChanged]
+    # The winner may not know that clients have learnt another way.
+    assert done[0] == AdvertiseTo(Advertise(advbase=1, advskew=10, demotion=0), heard.source)
+    assert kinds(done) == [AdvertiseTo, Release, RoleChanged]
     assert changes(done) == [(Role.BACKUP, Reason.BETTER_MASTER)]
     assert group.deadline() == pytest.approx(at + 0.2 + group.master_down)
     assert group.master == heard.source
+
+
+def test_who_yields_before_its_lease_stands_says_nothing() -> None:
+    group, at = master(replace(BASE, advskew=10), leased=False)
+    assert kinds(group.handle(advert(advskew=9), at)) == [Release, RoleChanged]
+
+
+def test_a_rival_that_does_not_hear_us_gets_our_adverts_by_unicast() -> None:
+    group, at = master()
+    to_all = Advertise(advbase=1, advskew=0, demotion=0)
+    assert group.handle(advert(advskew=9), at + 0.5)[:2] == (to_all, AdvertiseTo(to_all, PEER))
+    assert group.handle(TICK, at + 1.5)[:2] == (to_all, Renew())
+    group.handle(LEASED, at + 1.5)
+    group.handle(advert(advskew=9), at + 2.5)  # again
+    assert group.handle(TICK, at + 3.5)[:3] == (to_all, AdvertiseTo(to_all, PEER), Renew())
 
 
 @pytest.mark.parametrize(
@@ -337,7 +364,7 @@ def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.Advert
 )
 def test_a_master_answers_a_rival_that_it_outranks_at_once_but_no_storm(heard: events.AdvertReceived) -> None:
     group, at = master(replace(BASE, advskew=10))
-    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Renew, Announce]
+    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, AdvertiseTo, Renew, Announce]
     assert group.handle(heard, at + 0.3) == ()
     assert group.role is Role.MASTER
 
@@ -351,7 +378,7 @@ def test_an_answer_to_a_rival_right_after_an_advert_renews_too_since_the_next_ad
 
 def test_a_rival_is_not_answered_with_an_announcement_before_the_lease_stands() -> None:
     group, at = master(leased=False)
-    assert kinds(group.handle(advert(advskew=11), at + 0.001)) == [Advertise]
+    assert kinds(group.handle(advert(advskew=11), at + 0.001)) == [Advertise, AdvertiseTo]
     assert group.handle(LEASED, at + 0.002) == (Announce(),)
 
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
-from sidecar.protocol.mastership import ANNOUNCE_COUNT, ANNOUNCE_SPACING, Mastership
+from sidecar.protocol.mastership import (
+    ANNOUNCE_COUNT,
+    ANNOUNCE_REFRESH,
+    ANNOUNCE_SPACING,
+    DEAF_FOR,
+    DEAF_WITHIN,
+    RIVALS_AT_MOST,
+    Mastership,
+)
 
 
 def begun(*, interval: float = 1.0, lease: float = 2.0, patience: float = 3.0) -> Mastership:
@@ -26,6 +36,16 @@ def test_adverts_are_due_an_interval_after_the_last() -> None:
     mastership = begun()
     assert not mastership.advert_due(10.999)
     assert mastership.advert_due(11.0)
+
+
+def test_a_late_advert_does_not_put_the_next_one_off() -> None:
+    mastership = begun()
+    mastership.advertise(11.4)
+    assert not mastership.advert_due(11.99)
+    assert mastership.advert_due(12.0)
+    mastership.advertise(12.5)  # too late for that: they would follow each other closely
+    assert not mastership.advert_due(13.4)
+    assert mastership.advert_due(13.5)
 
 
 def test_the_answer_is_awaited_from_the_first_request_on() -> None:
@@ -68,9 +88,12 @@ def test_a_hush_that_ends_before_the_next_advert_changes_nothing() -> None:
     assert not mastership.advert_due(10.999)
 
 
+RIVAL = ip_address("10.0.0.9")
+
+
 def test_a_rival_is_answered_once_an_interval() -> None:
     mastership = begun()
-    assert [mastership.may_reply(at) for at in (10.0, 10.9, 11.0, 11.1)] == [True, False, True, False]
+    assert [mastership.may_reply(RIVAL, at) for at in (10.0, 10.9, 11.0, 11.1)] == [True, False, True, False]
 
 
 def test_announcements_are_counted_and_spaced() -> None:
@@ -78,7 +101,7 @@ def test_announcements_are_counted_and_spaced() -> None:
     mastership.answered()
     now, made = 10.0, 0
     mastership.announce(now)
-    while mastership.deadline < 100:
+    while mastership.deadline < 50:
         now = mastership.deadline
         assert mastership.announcement_due(now)
         mastership.announce(now)
@@ -96,3 +119,37 @@ def test_after_a_rival_one_announcement_follows() -> None:
     assert mastership.deadline == pytest.approx(50 + ANNOUNCE_SPACING)
     mastership.announce(mastership.deadline)
     assert mastership.deadline == 110.0
+
+
+def test_announcements_go_on_at_long_intervals() -> None:
+    mastership = begun(interval=100.0, lease=200.0)
+    mastership.answered()
+    for _ in range(ANNOUNCE_COUNT):
+        mastership.announce(20.0)
+    assert mastership.announcement_due(20.0 + ANNOUNCE_REFRESH)
+    assert not mastership.announcement_due(19.9 + ANNOUNCE_REFRESH)
+
+
+def test_a_rival_that_comes_back_gets_every_advert_by_unicast_for_a_while() -> None:
+    mastership = begun()
+    assert mastership.may_reply(RIVAL, 20.0)
+    assert mastership.deaf(20.0) == ()
+    assert mastership.may_reply(RIVAL, 20.0 + DEAF_WITHIN - 1)
+    heard = 20.0 + DEAF_WITHIN - 1
+    assert mastership.deaf(heard) == mastership.deaf(heard + DEAF_FOR - 1) == (RIVAL,)
+    assert mastership.deaf(heard + DEAF_FOR) == ()
+
+
+def test_a_rival_that_comes_back_late_is_a_new_one() -> None:
+    mastership = begun()
+    assert mastership.may_reply(RIVAL, 20.0)
+    assert mastership.may_reply(RIVAL, 20.0 + DEAF_WITHIN)
+    assert mastership.deaf(21.0 + DEAF_WITHIN) == ()
+
+
+def test_the_memory_for_rivals_is_limited() -> None:
+    mastership = begun()
+    for round_ in range(2):
+        for number in range(2 * RIVALS_AT_MOST):
+            assert mastership.may_reply(ip_address(number), 20.0 + 30 * round_ + number)
+    assert len(mastership.deaf(70.0)) == RIVALS_AT_MOST

@@ -32,6 +32,17 @@ LEASED, TICK = events.LeaseAnswered(error=None), events.Tick()
 
 
 @dataclass
+class Raw:
+    """Takes the place of a raw socket: what was sent by unicast, and to whom."""
+
+    sent: list[tuple[bytes, str]] = field(default_factory=list)
+
+    def sendto(self, packet: bytes, address: tuple[str, int]) -> int:
+        self.sent.append((packet, address[0]))
+        return len(packet)
+
+
+@dataclass
 class Bench:
     """A group whose wire ends in our hand. ``done`` is what it sent and told, in order."""
 
@@ -44,7 +55,8 @@ class Bench:
         near, self.wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for end in (near, self.wire):
             end.setblocking(False)
-        self.port = Port("eth0", MAC, True, {4: near}, {4: near})
+        self.raw = Raw()
+        self.port = Port("eth0", MAC, True, {4: near}, {4: self.raw})  # type: ignore[dict-item]
         self.runner = GroupRunner(self.plan, self.port, self._told)
 
     def _told(self, message: Message) -> None:
@@ -161,10 +173,26 @@ def test_a_resumed_master_advertises_and_binds_at_once(bench: Bench) -> None:
     assert [type(each) for each in bench.take()] == [bytes, Bind]
 
 
-def test_yielding_releases_and_says_nothing_on_the_wire(bench: Bench) -> None:
+def test_yielding_tells_the_winner_by_unicast_and_releases(bench: Bench) -> None:
     bench.become_master()
     bench.runner.handle(events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0), 3.5)
     assert bench.take() == [Release(group="web")]
+    ((packet, target),) = bench.raw.sent
+    assert (target, parse_ipv4(packet).destination) == (str(PEER), PEER)
+
+
+@pytest.mark.parametrize("replay", ["compat", "strict"])
+def test_a_rival_is_answered_by_multicast_and_by_unicast(replay: str) -> None:
+    bench = Bench(group_plan(replay=replay))
+    bench.become_master()
+    bench.runner.handle(events.AdvertReceived(source=PEER, advbase=2, advskew=9, demotion=0), 3.5)
+    (to_all,) = bench.adverts()
+    ((packet, target),) = bench.raw.sent
+    also = unpack(parse_ipv4(packet).payload)
+    assert target == str(PEER)
+    assert (also.advbase, also.advskew) == (to_all.advbase, to_all.advskew) == (1, 0)
+    assert also.counter != to_all.counter  # else a strict receiver would take one for a replay of the other
+    bench.close()
 
 
 def test_a_planned_stop_releases_and_says_goodbye_only_when_it_is_done(bench: Bench) -> None:
