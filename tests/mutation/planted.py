@@ -50,14 +50,14 @@ BUGS = (
     Bug(
         "goodbye before the release",
         "machine.py",
-        '                return self._leave(Reason.STOP, "asked to stop")\n            case _',
-        '                return [self._bow_out(), *self._leave(Reason.STOP, "asked to stop")]\n            case _',
+        'self._leave(Reason.STOP, "asked to stop")',
+        '[self._bow_out(), *self._leave(Reason.STOP, "asked to stop")]',
     ),
     Bug(
         "goodbye after the first of two releases",
         "machine.py",
-        "return () if self._releases_pending else (self._bow_out(), effects.Finished())",
-        "return (self._bow_out(), effects.Finished())",
+        "        if self._releases_pending:\n            return ()\n        return (self._bow_out()",
+        "        return (self._bow_out()",
     ),
     Bug(
         "adverts forget the demotion's byte",
