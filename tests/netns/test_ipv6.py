@@ -157,7 +157,7 @@ def outcomes(
         with trio(case.setting, place) as three:
             case.play(three)
 
-    with side_by_side(request, CASES, run, directory=tmp_path_factory.mktemp("ipv6"), at_once=5) as started:
+    with side_by_side(request, CASES, run, directory=tmp_path_factory.mktemp("ipv6"), at_once=8) as started:
         yield started
 
 

@@ -22,8 +22,8 @@ LINK_LOCAL = tuple(f"fe80::ff:fe00:{number}" for number in (1, 2, 3))
 """What the nodes' kernels make of their MACs, 02:00:00:00:00:01 and so on."""
 GLOBAL = ("fd77::1", "fd77::2", "fd77::3")
 IPV4 = ("10.77.0.1", "10.77.0.2", "10.77.0.3")
-CALM = 8
-"""Adverts of a master without any change show that all is settled: the others' timers are of three."""
+CALM = 6
+"""Adverts of a master without any change show that all is settled: the others' timers are of four at most."""
 OWN = (
     {"CARP_ADVSKEW": "0"},
     {"CARP_ADVSKEW": "20", "CARP_PREEMPT": "true"},
