@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -80,17 +82,31 @@ class Maintenance:
 
     def _keep(self) -> str:
         """Write or remove the file; return what there is to say of it."""
+        return self._remove() if self._state is None else self._write(self._state)
+
+    def _write(self, state: State) -> str:
+        new = self._path.with_suffix(".new")
         try:
-            if self._state is None:
-                self._path.unlink(missing_ok=True)
-                return ""
-            new = self._path.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode(self._state))
+            new.write_bytes(msgspec.json.encode(state))
             new.replace(self._path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)  # the half of it that a full disk took
             log.warning("cannot write %s: %s", self._path, error.strerror)
             return (
                 f"; but a restart of the sidecar will forget it, since {self._path} cannot be written: {error.strerror}"
+            )
+        return ""
+
+    def _remove(self) -> str:
+        try:
+            if os.path.lexists(self._path):  # a read-only file system refuses even what is not there
+                self._path.unlink()
+        except OSError as error:
+            log.warning("cannot remove %s: %s", self._path, error.strerror)
+            return (
+                f"; but a restart of the sidecar goes back into maintenance, since {self._path} cannot be removed: "
+                f"{error.strerror}"
             )
         return ""
 

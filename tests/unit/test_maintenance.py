@@ -106,6 +106,27 @@ def test_where_nothing_can_be_written_it_holds_until_a_restart_and_says_so(
     assert maintenance.instruction() == demoted("x")
 
 
+def test_a_file_that_cannot_be_removed_brings_it_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    maintenance = restarted(tmp_path)
+    maintenance.begin("x")
+    file = tmp_path / FILE_NAME
+    file.unlink()
+    file.mkdir()  # even root cannot unlink this
+    caplog.clear()
+    assert maintenance.end().endswith(
+        f" (x); but a restart of the sidecar goes back into maintenance, since {file} cannot be removed: Is a directory"
+    )
+    assert caplog.messages == ["maintenance is over", f"cannot remove {file}: Is a directory"]
+    assert maintenance.instruction() == Promote(name="maintenance")
+
+
+def test_half_a_file_is_not_left_behind(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()  # the new one is written, but cannot take its place
+    said = Maintenance(tmp_path).begin("x")
+    assert f"will forget it, since {tmp_path}/maintenance cannot be written: Is a directory" in said
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
 def test_a_reason_is_one_short_line() -> None:
     assert one_line(" two\n lines\t") == "two lines"
     assert one_line("a\x1b[31m\udcffb") == "a?[31m?b"
