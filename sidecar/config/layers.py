@@ -154,7 +154,7 @@ def nearest(unknown: str, known: Iterable[str]) -> str:
         pair = (name.lower().removeprefix("carp_"), unknown.lower().removeprefix("carp_"))
         return difflib.SequenceMatcher(None, *pair).ratio()
 
-    best = max(sorted(known), key=likeness, default=None)
+    best = max(sorted(filter(None, known)), key=likeness, default=None)
     if best is None:
         return "remove it"
     return f"did you mean {best}?" if likeness(best) >= _NEAR_ENOUGH else f"remove it (the nearest known one is {best})"

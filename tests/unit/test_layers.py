@@ -101,6 +101,8 @@ def test_an_empty_password_overrides_none() -> None:
         ("CARP_VHDI", ["CARP_VHID", "CARP_VIPS"], "did you mean CARP_VHID?"),
         ("CARP_QQQQ", ["CARP_VHID"], "remove it (the nearest known one is CARP_VHID)"),
         ("x", [], "remove it"),
+        ("q", [""], "remove it"),
+        ("web", ["", "web1"], "did you mean web1?"),
     ],
 )
 def test_the_nearest_known_name(unknown: str, known: list[str], remedy: str) -> None:
