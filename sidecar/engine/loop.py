@@ -149,7 +149,9 @@ class Engine:
         if port.failing:
             detail = f"adverts do not leave {port.name}: {port.fault}"
             event = events.Demote(name=name, weight=HARD, detail=detail, seconds=_SEND_ERRORS_LAST)
-            log.warning("demoted: %s", detail)
+            log.warning("demoted by %d for at most %.0f s: %s (%s)", HARD, _SEND_ERRORS_LAST, detail, name)
+        else:
+            log.info("the demotion %s is over", name)
         self._failing ^= {port.name}
         for each in self._groups.values():
             self._feed(each, event, self._clock())
@@ -232,21 +234,29 @@ class Engine:
     def _note_carrier(self, port: Port, now: float) -> None:
         """Be a worse master on the other interfaces while one that a group cares for has no carrier."""
         if port.up or not self._caring(port):
-            self._promote(carrier_lost(port.name).name, now)
+            self._promote(carrier_lost(port.name).name, now, interface=port.name)
         else:
             self._demote(carrier_lost(port.name), now, interface=port.name)
 
     def _demote(self, event: events.Demote, now: float, *, interface: str | None = None) -> None:
         if not self._standing.take(event, interface=interface):
             return
+        if self._tells_of(interface):
+            log.warning("demoted by %d: %s (%s)", event.weight, event.detail, event.name)
         for runner in self._groups.values():
             if event in self._standing.concerning(interface=runner.port.name, ignore_link=runner.plan.ignore_link):
                 self._feed(runner, event, now)
 
-    def _promote(self, name: str, now: float) -> None:
+    def _promote(self, name: str, now: float, *, interface: str | None = None) -> None:
         if self._standing.give_back(name):
+            if self._tells_of(interface):
+                log.info("the demotion %s is over", name)
             for runner in self._groups.values():
                 self._feed(runner, events.Promote(name=name), now)
+
+    def _tells_of(self, interface: str | None) -> bool:
+        """Tell whether a demotion for an interface's carrier can concern anybody: with only this one it can't."""
+        return interface is None or len(self._ports) > 1
 
     def _stop(self, now: float) -> None:
         self._stopping = True

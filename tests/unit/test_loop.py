@@ -251,6 +251,39 @@ def test_a_lost_carrier_demotes_the_groups_on_other_interfaces_until_it_is_back(
     assert (demotions(engine, "db"), demotions(engine, "late")) == ([], [])
 
 
+def of_demotions(caplog: pytest.LogCaptureFixture) -> list[str]:
+    said = [f"{each.levelname} {each.getMessage()}" for each in caplog.records if "demot" in each.getMessage()]
+    caplog.clear()
+    return said
+
+
+def test_a_demotion_is_logged_once_per_cause(
+    engine: DrivenEngine, wire: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine.open(wire[0], interface="eth1")
+    for plan in (PLAN, group_plan(name="db", interface="eth1"), group_plan(name="more", vhid=7, interface="eth1")):
+        engine.start(plan)
+    for _ in range(2):
+        engine.tell(LinkChanged(interface="eth0", up=False, mac=MAC))
+    assert of_demotions(caplog) == ["WARNING demoted by 240: eth0 has no carrier (link:eth0)"]
+    engine.tell(LinkChanged(interface="eth0", up=True, mac=MAC))
+    assert of_demotions(caplog) == ["INFO the demotion link:eth0 is over"]
+    engine.tell(Promote(name="maintenance"), Demote(name="maintenance", weight=240, detail="new disks"))
+    assert of_demotions(caplog) == ["WARNING demoted by 240: new disks (maintenance)"]
+    engine.tell(Promote(name="maintenance"))
+    assert of_demotions(caplog) == ["INFO the demotion maintenance is over"]
+
+
+def test_a_lost_carrier_that_demotes_nobody_is_no_demotion(
+    engine: DrivenEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine.start(PLAN)
+    engine.tell(LinkChanged(interface="eth0", up=False, mac=MAC), LinkChanged(interface="eth0", up=True, mac=MAC))
+    assert of_demotions(caplog) == []
+
+
 def test_a_carrier_that_is_not_there_at_the_start_demotes_as_well(
     engine: DrivenEngine, wire: tuple[socket.socket, socket.socket]
 ) -> None:
@@ -523,7 +556,9 @@ def test_adverts_that_do_not_leave_demote_every_group_until_they_leave_again(
     group = engine.group()
     assert (group.role, group.demotion) == ("master", 240)
     assert [(each.name, each.weight) for each in group.demotions] == [("send-errors:eth0", 240)]
-    assert "demoted: adverts do not leave eth0: Resource temporarily unavailable" in caplog.text
+    fault = "adverts do not leave eth0: Resource temporarily unavailable"
+    assert f"demoted by 240 for at most 30 s: {fault} (send-errors:eth0)" in caplog.messages
+    caplog.set_level(logging.INFO)
     for _ in range(3):
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -531,3 +566,4 @@ def test_adverts_that_do_not_leave_demote_every_group_until_they_leave_again(
         engine.pass_time(1.0)
         engine.tell(LEASED)
     assert (engine.group().demotion, engine.group().demotions) == (0, ())
+    assert "the demotion send-errors:eth0 is over" in caplog.messages
