@@ -196,16 +196,19 @@ class GroupRunner:
     def _note_role(self, change: effects.RoleChanged) -> None:
         self._transitions += 1
         self._since = time.time()
-        self._reason, self._detail = change.reason, change.detail
+        of_link = change.reason in (Reason.LINK_DOWN, Reason.LINK_UP)
+        self._reason = change.reason
+        self._detail = f"{change.detail} ({self.port.name})" if of_link else change.detail
         self.role_changed = True
         log.log(
             logging.WARNING if change.reason in _TROUBLE else logging.INFO,
             "%s -> %s: %s",
             change.before,
             change.after,
-            change.detail,
+            self._detail,
             extra={
                 "group": self.plan.name,
+                "interface": self.port.name,
                 "vhid": self.plan.vhid,
                 "vips": ",".join(self.plan.vips),
                 "reason": change.reason.value,

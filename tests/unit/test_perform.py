@@ -393,7 +393,19 @@ def test_a_role_change_is_told_with_its_reason(bench: Bench, caplog: pytest.LogC
     assert before <= role.since <= time.time()
     record = caplog.records[-1]
     assert record.getMessage() == "backup -> master: no advert from 10.0.0.12 for 3.000 s"
-    assert (record.__dict__["group"], record.__dict__["vhid"], record.__dict__["reason"]) == ("web", 42, "master-down")
+    fields = [record.__dict__[key] for key in ("group", "interface", "vhid", "reason")]
+    assert fields == ["web", "eth0", 42, "master-down"]
+
+
+def test_a_change_for_the_links_sake_names_the_interface(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench.runner.start(resume=False, now=0.0)
+    for up in (False, True):
+        bench.runner.handle(events.LinkChanged(up=up), 1.0)
+    assert caplog.messages[-2:] == [
+        "backup -> init: the interface lost its carrier (eth0)",
+        "init -> backup: the interface has its carrier back (eth0)",
+    ]
 
 
 def test_the_status_tells_all(bench: Bench) -> None:
