@@ -267,12 +267,18 @@ def _source(group: Group, interface: Interface | None, version: Literal[4, 6], p
 
 def _refuse_own(placed: Placed, vip: IPInterface, interfaces: Sequence[Interface], problems: Problems) -> None:
     label, nic = placed.group.label("vips"), placed.interface
-    owner = next((each for each in interfaces if any(vip.ip == own.ip for own in each.addresses)), None)
-    if owner is not None:
-        problems.add(label, f"{vip.ip} is this node's own address (on {owner.name})", "use an address that no node has")
+    owners = ((each.name, own) for each in interfaces for own in each.addresses if own.ip == vip.ip)
+    if found := next(owners, None):
+        owner, own = found
+        fault = f"{vip.ip} is this node's own address (on {owner})"
+        leftover = f"or, if a killed ucarp left it there, remove it: ip addr del {own} dev {owner}"
+        problems.add(label, fault, f"use an address that no node has, {leftover}")
     elif vip.ip in placed.sources.values():
         label = placed.group.label("source_address" if vip.version == 4 else "source_address6")
         problems.add(label, f"{vip.ip} is a VIP", "use an address that stays on this node")
+    if vip.ip in placed.group.keys.peers:
+        fault = f"{vip.ip} is a VIP of this group, not a node's own address"
+        problems.add(placed.group.label("peers"), fault, "take it out, or name the node by an address that stays there")
     for subnet in nic.addresses if nic else ():
         if (edge := edge_of_subnet(vip, subnet)) and nic:
             problems.add(label, f"{vip.ip} is {edge} (on {nic.name})", "use the address of one host")

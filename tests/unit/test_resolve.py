@@ -118,11 +118,13 @@ def test_an_interface_without_ipv4_does_with_a_given_source() -> None:
         ),
         (
             {"vips": "10.0.0.12"},
-            "CARP_VIPS: 10.0.0.12 is this node's own address (on eth0); use an address that no node has",
+            "CARP_VIPS: 10.0.0.12 is this node's own address (on eth0); use an address that no node has, "
+            "or, if a killed ucarp left it there, remove it: ip addr del 10.0.0.12/24 dev eth0",
         ),
         (
             {"vips": "10.0.0.200,192.168.1.5/24"},
-            "CARP_VIPS: 192.168.1.5 is this node's own address (on eth1); use an address that no node has",
+            "CARP_VIPS: 192.168.1.5 is this node's own address (on eth1); use an address that no node has, "
+            "or, if a killed ucarp left it there, remove it: ip addr del 192.168.1.5/24 dev eth1",
         ),
         (
             {"vips": "10.0.0.255"},
@@ -194,6 +196,13 @@ def test_one_vhid_on_two_interfaces_is_two_groups() -> None:
             [
                 "CARP_TRANSPORT: broadcast, which IPv6 does not have, with CARP_ADDRESS_FAMILY=ipv6; "
                 "use multicast, or CARP_ADDRESS_FAMILY=ipv4"
+            ],
+        ),
+        (
+            {"transport": "unicast", "peers": "10.0.0.13,10.0.0.200"},
+            [
+                "CARP_PEERS: 10.0.0.200 is a VIP of this group, not a node's own address; "
+                "take it out, or name the node by an address that stays there"
             ],
         ),
         (

@@ -42,7 +42,8 @@ def test_one_group_by_the_environment_alone() -> None:
         ({"CARP_VIPS": "10.0.0.9,10.0.0.9/24"}, "CARP_VIPS: 10.0.0.9 is there twice; name each address once"),
         (
             {"CARP_VIPS": "10.0.0.11"},
-            "CARP_VIPS: 10.0.0.11 is this node's own address (on eth0); use an address that no node has",
+            "CARP_VIPS: 10.0.0.11 is this node's own address (on eth0); use an address that no node has, "
+            "or, if a killed ucarp left it there, remove it: ip addr del 10.0.0.11/24 dev eth0",
         ),
         ({"CARP_PASSWORD": "x" * 21}, f"CARP_PASSWORD: has 21 bytes where a password takes at most 20; {PASSWORD}"),
         ({"CARP_PASSWORD": ""}, f"CARP_PASSWORD: is empty; {PASSWORD}"),
