@@ -309,4 +309,23 @@ def cautions(placed: Placed, passwords: Sequence[bytes]) -> tuple[str, ...]:
         if placed.interface and all(own.ip != source for own in placed.interface.addresses):
             label = group.label("source_address" if version == 4 else "source_address6")
             lines.append(f"{label}: {source} is not an address of {placed.interface.name}; peers may drop the adverts")
-    return tuple(lines)
+    return (*lines, *_without_effect(placed))
+
+
+def _without_effect(placed: Placed) -> list[str]:
+    group, keys = placed.group, placed.group.keys
+    family = f"with {group.label('address_family')}={keys.address_family}"
+    idle: dict[str, str] = {}
+    if 4 not in placed.versions:
+        idle |= dict.fromkeys(("source_address", "multicast_group"), family)
+    if 6 not in placed.versions:
+        idle |= dict.fromkeys(("source_address6", "multicast_group6"), family)
+    if keys.replay == "compat":
+        idle["clock_skew"] = f"with {group.label('replay')}=compat"
+    if not keys.preempt:
+        idle["preempt_delay"] = f"unless {group.label('preempt')} is true"
+    return [
+        f"{group.label(key)}: has no effect {why}"
+        for key, why in idle.items()
+        if getattr(keys, key) != GroupKeys.model_fields[key].default
+    ]

@@ -124,7 +124,9 @@ def load(
             groups=tuple(plan for plan in plans if plan is not None),
             kubernetes=kubernetes,
         ),
-        warnings=tuple(line for each, given in zip(placed, passwords, strict=True) for line in cautions(each, given)),
+        warnings=tuple(
+            dict.fromkeys(line for each, given in zip(placed, passwords, strict=True) for line in cautions(each, given))
+        ),
         config_file=file.path or None,
         password_files={group.name: path for group in every if (path := group.keys.password_file) is not None},
     )

@@ -323,6 +323,36 @@ def test_the_plan() -> None:
             b"x",
             "CARP_SOURCE_ADDRESS: 10.0.0.77 is not an address of eth0; peers may drop the adverts",
         ),
+        (
+            {"source_address6": "fe80::1"},
+            b"x",
+            "CARP_SOURCE_ADDRESS6: has no effect with CARP_ADDRESS_FAMILY=ipv4",
+        ),
+        (
+            {"multicast_group6": "ff02::13", "address_family": "ipv4"},
+            b"x",
+            "CARP_MULTICAST_GROUP6: has no effect with CARP_ADDRESS_FAMILY=ipv4",
+        ),
+        (
+            {"source_address": "10.0.0.11", "address_family": "ipv6"},
+            b"x",
+            "CARP_SOURCE_ADDRESS: has no effect with CARP_ADDRESS_FAMILY=ipv6",
+        ),
+        (
+            {"multicast_group": "224.0.0.19", "address_family": "ipv6"},
+            b"x",
+            "CARP_MULTICAST_GROUP: has no effect with CARP_ADDRESS_FAMILY=ipv6",
+        ),
+        (
+            {"multicast_group": "224.0.0.19", "multicast_group6": "ff02::13", "address_family": "both"},
+            b"x",
+            None,
+        ),
+        ({"clock_skew": "30", "replay": "compat"}, b"x", "CARP_CLOCK_SKEW: has no effect with CARP_REPLAY=compat"),
+        ({"clock_skew": "30"}, b"x", None),
+        ({"preempt_delay": "30s"}, b"x", "CARP_PREEMPT_DELAY: has no effect unless CARP_PREEMPT is true"),
+        ({"preempt_delay": "30s", "preempt": "yes"}, b"x", None),
+        ({"preempt_delay": "0s", "clock_skew": "60", "replay": "compat"}, b"x", None),
     ],
 )
 def test_cautions(given: dict[str, str], password: bytes, warning: str | None) -> None:

@@ -440,3 +440,15 @@ def test_a_command_that_cannot_be_run_is_found_at_start_up(tmp_path: Path) -> No
     assert mistakes(ENOUGH | {"CARP_UP_COMMAND": "/nonexistent/up.sh"}) == [
         f"CARP_UP_COMMAND: '/nonexistent/up.sh' is no file; {COMMAND}"
     ]
+
+
+def test_a_warning_of_what_groups_share_is_told_once(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "password: x\nreplay: compat\nclock_skew: 30\npreempt_delay: 30s\n"
+        "groups: [{name: a, vhid: 1, vips: 10.0.0.8, preempt: on}, {name: b, vhid: 2, vips: 10.0.0.9}]"
+    )
+    assert load_on_node({}, default_config_file=config).warnings == (
+        f"{config}: clock_skew: has no effect with {config}: replay=compat",
+        f"{config}: preempt_delay: has no effect unless {config}: groups[1].preempt is true",
+    )
