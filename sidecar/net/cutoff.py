@@ -36,6 +36,8 @@ _FIRST = -1000
 _ARP_OUTPUT, _INET_INPUT, _INET_OUTPUT = 1, 1, 3
 """NF_ARP_OUT, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT."""
 _SET_TIMEOUT = 0x10
+_COLLECT_EVERY_MS = 50
+"""How often expired leases are swept. 16 of one VIP, as a starved node piles them up in a second, make it EBUSY."""
 _SET_TYPES = {4: 7, 6: 8}
 """nft's own numbers for ipv4_addr and ipv6_addr, so that it can list our sets."""
 _PROTOCOLS = {4: 2, 6: 10}
@@ -235,6 +237,7 @@ class Cutoff:
             + nft.number(4, _SET_TYPES[version])
             + nft.number(5, _ADDRESS_SIZES[version])
             + nft.number(10, number)
+            + (nft.number(12, _COLLECT_EVERY_MS) if name == _LIVE else b"")
         )
         return self._message(nft.NEWSET, family, f"set {name}{version}", attributes)
 

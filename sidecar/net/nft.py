@@ -19,7 +19,6 @@ WHOLE = "the batch"
 NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 0, 2, 3, 6, 9, 12, 13, 14
 
 _NETLINK_NETFILTER = 12
-_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -181,7 +180,6 @@ class Nft:
     def _send(self, data: bytes) -> None:
         if self._socket is None:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # errors need not repeat the request
             self._answer = bytearray(_ANSWER_AT_MOST)
         self._socket.send(data)
 

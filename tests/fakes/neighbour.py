@@ -22,7 +22,7 @@ KINDS = (("arp", 4), ("echo", 4), ("nd", 6), ("echo", 6))
 
 _ETH_P_ALL = 0x0003
 _ARP, _IPV4, _IPV6 = 0x0806, 0x0800, 0x86DD
-_ICMP, _ICMPV6 = 1, 58
+_ICMP, _UDP, _ICMPV6 = 1, 17, 58
 _ECHO_REQUEST, _ECHO_REQUEST6, _SOLICITATION, _ADVERTISEMENT = 8, 128, 135, 136
 _PATIENCE = 60.0
 
@@ -79,35 +79,45 @@ def question(kind: str, address: IPAddress) -> bytes:
             body = struct.pack("!HHBBH6s4s6s4s", 1, _IPV4, 6, 4, 1, FAR_MAC, ASKER[4].packed, bytes(6), address.packed)
             return _frame(b"\xff" * 6, _ARP, body)
         case "echo", IPv4Address():
-            return _frame(NEAR_MAC, _IPV4, packet4(address, _ICMP, _summed(struct.pack("!BBHI", 8, 0, 0, 1))))
+            return _frame(
+                NEAR_MAC, _IPV4, _ipv4(address, _ICMP, _summed(struct.pack("!BBHI", _ECHO_REQUEST, 0, 0, 1), 2))
+            )
         case "echo", IPv6Address():
-            return _frame(NEAR_MAC, _IPV6, _icmpv6(address, struct.pack("!BBHI", _ECHO_REQUEST6, 0, 0, 1)))
+            return _frame(
+                NEAR_MAC, _IPV6, _ipv6(address, _ICMPV6, struct.pack("!BBHI", _ECHO_REQUEST6, 0, 0, 1), checksum_at=2)
+            )
         case "nd", IPv6Address():
             group = IPv6Address(IPv6Address("ff02::1:ff00:0").packed[:13] + address.packed[13:])
             body = struct.pack("!BBHI16sBB6s", _SOLICITATION, 0, 0, 0, address.packed, 1, 1, FAR_MAC)
-            return _frame(b"\x33\x33" + group.packed[12:], _IPV6, _icmpv6(group, body))
+            return _frame(b"\x33\x33" + group.packed[12:], _IPV6, _ipv6(group, _ICMPV6, body, checksum_at=2))
     raise ValueError(f"{kind} for {address}")
 
 
-def packet4(destination: IPv4Address, protocol: int, body: bytes) -> bytes:
-    """Return an IPv4 packet from the asker."""
+def datagram(address: IPAddress, port: int) -> bytes:
+    """Return the frame of an empty UDP datagram to that address and port."""
+    head = struct.pack("!HHH", port, port, 8)
+    match address:
+        case IPv4Address():
+            return _frame(NEAR_MAC, _IPV4, _ipv4(address, _UDP, head + bytes(2)))  # no checksum, as is allowed there
+        case IPv6Address():
+            return _frame(NEAR_MAC, _IPV6, _ipv6(address, _UDP, head + bytes(2), checksum_at=6))
+
+
+def _ipv4(destination: IPv4Address, protocol: int, body: bytes) -> bytes:
     size = 20 + len(body)
-    return (
-        _summed(
-            struct.pack("!BBHHHBBH4s4s", 0x45, 0, size, 0, 0, 64, protocol, 0, ASKER[4].packed, destination.packed), 10
-        )
-        + body
-    )
+    addresses = ASKER[4].packed + destination.packed
+    header = struct.pack("!BBHHHBBH8s", 0x45, 0, size, 0, 0, 64, protocol, 0, addresses)
+    return _summed(header, 10) + body
 
 
-def _icmpv6(destination: IPv6Address, body: bytes) -> bytes:
+def _ipv6(destination: IPv6Address, protocol: int, body: bytes, *, checksum_at: int) -> bytes:
     addresses = ASKER[6].packed + destination.packed
-    checksum = rfc1071(addresses + struct.pack("!II", len(body), _ICMPV6) + body)
-    body = body[:2] + checksum.to_bytes(2, "big") + body[4:]
-    return struct.pack("!IHBB", 6 << 28, len(body), _ICMPV6, 255) + addresses + body
+    checksum = rfc1071(addresses + struct.pack("!II", len(body), protocol) + body)
+    body = body[:checksum_at] + checksum.to_bytes(2, "big") + body[checksum_at + 2 :]
+    return struct.pack("!IHBB", 6 << 28, len(body), protocol, 255) + addresses + body
 
 
-def _summed(data: bytes, at: int = 2) -> bytes:
+def _summed(data: bytes, at: int) -> bytes:
     return data[:at] + rfc1071(data).to_bytes(2, "big") + data[at + 2 :]
 
 

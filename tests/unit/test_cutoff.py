@@ -22,7 +22,7 @@ from sidecar.net.neighbor import announcements
 from sidecar.net.nft import Batch, Message, Nft, NftError
 from sidecar.protocol.types import IPAddress
 from tests.fakes.namespace import in_new_network, ip
-from tests.fakes.neighbour import ASKER, FAR_MAC, KINDS, Neighbour
+from tests.fakes.neighbour import ASKER, FAR_MAC, KINDS, Neighbour, datagram
 
 T = TypeVar("T")
 VIPS: dict[int, IPAddress] = {4: IPv4Address("10.0.0.200"), 6: IPv6Address("fd00::200")}
@@ -61,6 +61,16 @@ def until_expired(cutoff: Cutoff) -> None:
 
 def rules(command: str = "list ruleset") -> str:
     return subprocess.run(["nft", *command.split()], check=True, capture_output=True, text=True).stdout
+
+
+def expiries() -> dict[tuple[str, str], int]:
+    """Return the seconds left to each element, by the names of its set and of itself."""
+    sets = [item["set"] for item in json.loads(rules("--json list ruleset"))["nftables"] if "set" in item]
+    return {
+        (each["name"], element["elem"]["val"]): element["elem"]["expires"]
+        for each in sets
+        for element in each.get("elem", [])
+    }
 
 
 def load(text: str) -> None:
@@ -112,6 +122,21 @@ class TestAnswers:
 
         with_neighbour(scene)
 
+    def test_the_same_renewal_counts_each_time(self) -> None:
+        def scene(_: Neighbour, cutoff: Cutoff) -> bool:
+            def counts() -> bool:
+                time.sleep(0.02)
+                before = cutoff.remaining(BOTH)
+                cutoff.renew(BOTH, LONG)
+                after = cutoff.remaining(BOTH)
+                return all(after[vip] > before[vip] for vip in BOTH)
+
+            cutoff.install(BOTH)
+            cutoff.renew(BOTH, LONG)
+            return any(counts() for _ in range(50))  # unless the machine was away just before ``after``
+
+        assert with_neighbour(scene)
+
     def test_a_release_works_at_once_and_for_nobody_else(self) -> None:
         def scene(neighbour: Neighbour, cutoff: Cutoff) -> None:
             cutoff.install(BOTH)
@@ -135,20 +160,27 @@ class TestAnswers:
 
         with_neighbour(scene)
 
-    def test_packets_neither_come_in_nor_go_out(self) -> None:
+    @pytest.mark.parametrize(("version", "family"), [(4, socket.AF_INET), (6, socket.AF_INET6)])
+    def test_packets_neither_come_in_nor_go_out(self, version: int, family: int) -> None:
         def scene(neighbour: Neighbour, cutoff: Cutoff) -> None:
-            for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
-                with socket.socket(family, socket.SOCK_DGRAM) as sender:
-                    sender.bind((str(VIPS[version]), 5000))
-                    to = (str(ASKER[version]), 5000)
-                    said = (f"ipv{version}", VIPS[version])
-                    cutoff.install(BOTH)
-                    with pytest.raises(PermissionError):
-                        sender.sendto(b"x", to)
-                    assert said not in neighbour.heard()
-                    cutoff.renew(BOTH, LONG)
-                    sender.sendto(b"x", to)
-                    assert said in neighbour.heard()
+            with socket.socket(family, socket.SOCK_DGRAM) as there:
+                there.setblocking(False)
+                there.bind((str(VIPS[version]), 5000))
+                to, said = (str(ASKER[version]), 5000), (f"ipv{version}", VIPS[version])
+                cutoff.install(BOTH)
+                with pytest.raises(PermissionError):
+                    there.sendto(b"", to)
+                assert said not in neighbour.heard()
+                neighbour.wire.send(datagram(VIPS[version], 5000))
+                neighbour.heard()  # by now it would have come
+                with pytest.raises(BlockingIOError):
+                    there.recv(1)
+                cutoff.renew(BOTH, LONG)
+                there.sendto(b"", to)
+                assert said in neighbour.heard()
+                neighbour.wire.send(datagram(VIPS[version], 5000))
+                neighbour.heard()
+                assert there.recv(1) == b""
 
         with_neighbour(scene)
 
@@ -240,16 +272,22 @@ class TestTable:
         with_neighbour(scene)
 
     def test_what_another_firewall_accepts_is_dropped_and_what_it_drops_is_not_accepted(self) -> None:
-        first = "add table inet fw\nadd chain inet fw i { type filter hook input priority -2000; policy accept; }\n"
-        last = "add table inet fw2\nadd chain inet fw2 i { type filter hook input priority 10; policy accept; }\n"
+        def chain(table: str, priority: int, *statements: str) -> None:
+            load(
+                f"add table inet {table}\n"
+                f"add chain inet {table} i {{ type filter hook input priority {priority}; policy accept; }}\n"
+                + "".join(f"add rule inet {table} i {statement}\n" for statement in statements)
+            )
 
         def scene(neighbour: Neighbour, cutoff: Cutoff) -> None:
-            load(first + "add rule inet fw i accept")
+            chain("first", -2000, "accept")
+            chain("usual", -300, f"ip daddr {VIPS[4]} counter", f"ip6 daddr {VIPS[6]} counter")
             cutoff.install(BOTH)
             assert answers(neighbour) == NOTHING
+            assert rules("list table inet usual").count("packets 0 bytes 0") == 2  # it comes after us
             cutoff.renew(BOTH, LONG)
             assert answers(neighbour) == ALL
-            load(last + f"add rule inet fw2 i ip daddr {VIPS[4]} drop\nadd rule inet fw2 i ip6 daddr {VIPS[6]} drop")
+            chain("last", 10, f"ip daddr {VIPS[4]} drop", f"ip6 daddr {VIPS[6]} drop")
             assert answers(neighbour) == {("arp", 4), ("nd", 6)}
 
         with_neighbour(scene)
@@ -276,16 +314,27 @@ class TestTable:
     def test_without_a_table_nothing_is_live(self) -> None:
         assert with_neighbour(lambda _, cutoff: cutoff.remaining(BOTH)) == {}
 
-    def test_what_outlives_its_processes_lets_go_by_itself(self) -> None:
-        def scene(_: Neighbour, cutoff: Cutoff) -> list[float]:
+    def test_what_outlives_its_processes_lets_go_by_itself_what_is_live_first(self) -> None:
+        def scene(_: Neighbour, cutoff: Cutoff) -> None:
             cutoff.install(BOTH)
-            cutoff.renew([VIPS[4]], 1000)
-            listed = json.loads(rules("--json list ruleset"))["nftables"]
-            elements = [each["elem"] for item in listed if "set" in item for each in item["set"].get("elem", [])]
-            assert {each["val"] for each in elements} == {str(vip) for vip in BOTH}
-            return [each["expires"] for each in elements]
+            assert all(20 < each <= 30 for each in expiries().values())
+            cutoff.install(BOTH, live={VIPS[4]: 100_000})
+            cutoff.renew([VIPS[6]], 200_000)
+            ends = expiries()
+            for (name, vip), expires in ends.items():
+                if name.startswith("live"):
+                    assert expires + 20 < ends[name.replace("live", "managed"), vip] <= expires + 40
+            assert {vip for name, vip in ends if name.startswith("live")} == {str(vip) for vip in BOTH}
 
-        assert max(with_neighbour(scene)) <= 31
+        with_neighbour(scene)
+
+    def test_expired_leases_are_swept_before_they_pile_up(self) -> None:
+        def scene(_: Neighbour, cutoff: Cutoff) -> dict[str, int | None]:
+            cutoff.install(BOTH)
+            listed = json.loads(rules("--json list ruleset"))["nftables"]
+            return {item["set"]["name"]: item["set"].get("gc-interval") for item in listed if "set" in item}
+
+        assert {name for name, interval in with_neighbour(scene).items() if interval is not None} == {"live4", "live6"}
 
     def test_many_vips_are_one_batch(self) -> None:
         many = [IPv6Address((0xFD00 << 112) + number) for number in range(1, 2001)]
