@@ -76,21 +76,13 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "replay": group.replay,
         "clock_skew": int(group.clock_skew),
         "ignore_link": group.ignore_link,
-        **_commands(group),
-        "interval_seconds": timing.interval(**timers),
-        "master_down_seconds": timing.master_down(**timers, dead_ratio=group.dead_ratio),
-    }
-
-
-def _commands(group: GroupPlan) -> dict[str, Any]:
-    if not group.up_command and not group.down_command:
-        return {}
-    return {
         "up_command": shlex.join(group.up_command) or None,
         "down_command": shlex.join(group.down_command) or None,
         "neutral": group.neutral,
         "shutdown": group.shutdown,
         "xparam": group.xparam,
+        "interval_seconds": timing.interval(**timers),
+        "master_down_seconds": timing.master_down(**timers, dead_ratio=group.dead_ratio),
     }
 
 

@@ -36,6 +36,11 @@ groups:
   replay: strict
   clock_skew: 60
   ignore_link: false
+  up_command: null
+  down_command: null
+  neutral: false
+  shutdown: true
+  xparam: null
   # an advert every 1.500 s; a backup takes over 3.500 s after the last one
 """
 
@@ -70,7 +75,7 @@ def test_the_mirror() -> None:
     assert (shown["role_label"], shown["kubeconfig"]) == ("carp-role", None)
 
 
-def test_commands_where_there_is_one() -> None:
+def test_commands() -> None:
     given = {"CARP_UP_COMMAND": "/bin/sh -c 'exit 0'", "CARP_XPARAM": "x y", "CARP_NEUTRAL": "yes"}
     (group,) = effective_dict(load_on_node(ENOUGH | given))["groups"]
     assert (group["up_command"], group["down_command"], group["xparam"]) == ("/bin/sh -c 'exit 0'", None, "x y")
