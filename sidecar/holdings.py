@@ -47,6 +47,8 @@ class Holdings:
         self._leases: dict[str, lease.VipLease] = {}
         self._held: set[str] = set()
         """Groups whose VIPs are leased to this node."""
+        self._gone: set[str] = set()
+        """Interfaces of ours that were deleted or renamed."""
 
     def open(self) -> int:
         """Read the links; return the descriptor that becomes readable when one changes."""
@@ -150,7 +152,19 @@ class Holdings:
                 )
             self.links[link.name] = link
             changed.append(link)
+        self._note_gone()
         return changed
+
+    def _note_gone(self) -> None:
+        """Warn once of an interface that is deleted or renamed: it looks like one that lost its carrier."""
+        gone = {name for name in self.sockets if not _is_there(name)}
+        for name in sorted(gone - self._gone):
+            if self.links[name].up:  # renamed as it was; the sockets know it by its index
+                fate = "its groups go on, but nobody sees its carrier until it has this name again"
+            else:
+                fate = "its groups wait until there is one again, with a carrier"
+            log.warning("there is no interface %s any more: %s", name, fate, extra={"interface": name})
+        self._gone = gone
 
     # Leases ------------------------------------------------------------------------------------------------------
 
@@ -199,3 +213,11 @@ class Holdings:
     def _kernel(self) -> Addresses:
         assert self._addresses is not None  # noqa: S101 - narrowing; open() came first
         return self._addresses
+
+
+def _is_there(interface: str) -> bool:
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return False
+    return True

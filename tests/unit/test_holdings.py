@@ -116,6 +116,37 @@ def test_our_links_changes_are_told_and_no_others() -> None:
     cabled(scene)
 
 
+GONE = "there is no interface near any more: its groups wait until there is one again, with a carrier"
+RENAMED = (
+    "there is no interface near any more: its groups go on, but nobody sees its carrier until it has this name again"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["link del near"], [GONE]),
+        (["link set near down", "link set near name elsewhere", "link set elsewhere up"], [GONE]),
+        (["link set near name elsewhere"], [RENAMED]),
+        (["link set near name elsewhere", "link set elsewhere name near"], [RENAMED]),
+        (["link set near down"], []),
+        (["link set far down"], []),
+    ],
+)
+def test_an_interface_that_is_gone_is_a_warning_once(
+    caplog: pytest.LogCaptureFixture, changes: list[str], said: list[str]
+) -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            for change in changes:
+                ip(change)
+                holdings.changed_links()
+            holdings.changed_links()
+
+    cabled(scene)
+    assert caplog.messages == said
+
+
 def test_another_interface_of_the_same_name_is_the_end() -> None:
     def scene() -> None:
         with opened() as holdings:
