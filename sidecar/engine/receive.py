@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from sidecar.capture.vrrp import WireProtocol, wire_protocol
 from sidecar.net.sockets import Frame
 from sidecar.protocol import packet
 from sidecar.protocol.auth import Authenticator
@@ -59,7 +60,11 @@ def read(frame: Frame) -> Arrival:
         return _judge(datagram, ours=frame.ours)
     except PacketError as error:
         error.source = datagram.source
-        raise
+        spoken = wire_protocol(datagram.payload)
+        if spoken is WireProtocol.CARP:
+            raise
+        detail = f"{spoken} router {datagram.payload[1]}, not CARP: {error}"
+        raise PacketError(error.reason, detail, source=datagram.source) from error
 
 
 def _judge(datagram: packet.Datagram, *, ours: bool) -> Arrival:

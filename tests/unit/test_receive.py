@@ -16,6 +16,7 @@ from sidecar.protocol.auth import Authenticator, key_from_password
 from sidecar.protocol.packet import PacketError, unpack
 from sidecar.protocol.types import CARP_GROUP, DropReason, IPAddress
 from tests.fakes.captures import COUNTER, PASSWORD, VIP, advert, ipv4
+from tests.unit.test_vrrp import VRRP2, VRRP3
 
 SENDER = IPv4Address("10.77.0.1")  # what the builder puts into every IP header
 OWN = IPv4Address("10.77.0.2")
@@ -168,3 +169,17 @@ def test_a_valid_mac_of_another_group_is_worth_nothing() -> None:
     with pytest.raises(PacketError) as caught:
         authenticate(forged, Group())
     assert caught.value.reason is DropReason.BAD_HMAC
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (VRRP2[1], "VRRPv2 router 51, not CARP: 20 bytes where a CARP header takes 36"),
+        (VRRP3[1], "VRRPv3 router 53, not CARP: 12 bytes where a CARP header takes 36"),
+        (advert()[:20], "20 bytes where a CARP header takes 36"),
+    ],
+)
+def test_vrrp_is_dropped_as_what_it_is_not_and_named_as_what_it_is(payload: bytes, said: str) -> None:
+    with pytest.raises(PacketError) as caught:
+        read(Frame(ipv4(payload), ours=True))
+    assert (str(caught.value), caught.value.reason, caught.value.source) == (said, DropReason.TRUNCATED, SENDER)
