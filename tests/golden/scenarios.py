@@ -69,12 +69,17 @@ def engine_dies() -> Conversation:
 
 
 def planned_stop() -> Conversation:
-    """A planned stop: release, then goodbye; both backups wait in proportion to their skew, so only one stands up."""
+    """A planned stop: release, then goodbye; both backups wait in proportion to their skew, so only one stands up.
+
+    A backup just goes.
+    """
     talk = Conversation({}, {"advskew": 50}, {"advskew": 100})
     talk.start()
     talk.until(4.1)
     talk.inject(Stop(0))
     talk.until(5.5)
+    talk.inject(Stop(2))
+    talk.until(6.0)
     return talk
 
 

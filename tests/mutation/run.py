@@ -16,7 +16,20 @@ from tests.mutation.survivors import EXPLAINED, Survivor
 from tests.mutation.tree import PROTOCOL, ROOT, copy_to
 
 FOLDER = ROOT / "build" / "mutants"
-UNITS = ("auth", "demotion", "ears", "election", "machine", "mastership", "packet", "seal", "timing", "transitions")
+UNITS = (
+    "auth",
+    "demotion",
+    "ears",
+    "election",
+    "machine",
+    "mastership",
+    "packet",
+    "peers",
+    "receive",
+    "seal",
+    "timing",
+    "transitions",
+)
 TESTS = [
     *(f"tests/unit/test_{unit}.py" for unit in UNITS),
     "tests/spec",

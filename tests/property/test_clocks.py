@@ -75,7 +75,7 @@ def test_every_story_goes_as_with_right_clocks_and_without_attacks(
 def test_no_step_of_any_size_changes_a_role(
     configs: list[GroupConfig], mischief: list[tuple[float, ClockStep | Attack]], seed: int
 ) -> None:
-    lan = ClockedLan(configs, Conditions(), seed=seed, most=1e8)
+    lan = ClockedLan(configs, Conditions(), seed=seed, most=1e8, allowed=0.9)
     lan.start()
     lan.run(bound(lan))
     settled, drops = len(lan.history), [dict(node.drops) for node in lan.nodes]

@@ -82,6 +82,13 @@ def test_a_hush_is_no_silence() -> None:
     assert mastership.advert_due(10.06)
 
 
+def test_who_sleeps_through_a_hush_was_silent_from_the_last_interval_before_its_end() -> None:
+    mastership = begun(interval=1.0, patience=3.0)
+    mastership.hush(12.0)
+    assert mastership.silence(13.9) is None
+    assert mastership.silence(14.1) == pytest.approx(3.1)
+
+
 def test_a_hush_that_ends_before_the_next_advert_changes_nothing() -> None:
     mastership = begun()
     mastership.hush(10.06)

@@ -136,6 +136,9 @@ def test_a_refused_advert_leaves_no_trace() -> None:
 
 def test_the_memory_of_senders_is_bounded_and_forgets_the_quietest() -> None:
     gate = Gate(allowed_skew=60)
+    for number in range(SENDERS_AT_MOST):
+        gate.refuse(TICK, source=IPv4Address(number), wall=NOW, now=0.0)
+    assert gate.refuse(TICK, source=IPv4Address(0), wall=NOW, now=0.0) is DropReason.REPLAYED  # as many as there are
     for number in range(SENDERS_AT_MOST + 1):
         gate.refuse(TICK, source=IPv4Address(number), wall=NOW, now=0.0)
         gate.refuse(TICK + number + 1, source=IPv4Address(0), wall=NOW, now=0.0)
