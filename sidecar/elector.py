@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from sidecar.children import Child, spawn
 from sidecar.exits import EXIT_FAILED, ExitError
 from sidecar.ipc.channel import ChannelClosedError
-from sidecar.ipc.messages import Message, MessageError
+from sidecar.ipc.messages import Bind, Message, MessageError, Release, Renew
 from sidecar.ipc.plan import Plan
 from sidecar.reactor import Reactor
 
@@ -30,6 +31,9 @@ class Elector:
         self._plan = plan
         self._reactor = reactor
         self._obey = obey
+        self._heard: deque[Message] = deque()
+        self._releases: Counter[str] = Counter()
+        """By group, among what was heard and is not obeyed yet."""
 
     def start(self, introduction: Iterable[tuple[Message, list[int]]]) -> None:
         """Start the engine and tell it these messages with their descriptors. Raises ExitError."""
@@ -55,18 +59,38 @@ class Elector:
     def listen(self) -> None:
         """Obey what the engine has said, for a while: signals, links and clients wait meanwhile."""
         child = self.child
-        enough = time.monotonic() + LISTEN_AT_MOST
+        if child is None:
+            return
         try:
-            while child is not None and child is self.child and (got := child.channel.receive()) is not None:
-                self._obey(got[0])
-                if time.monotonic() > enough:
-                    return
+            while (got := child.channel.receive()) is not None:
+                self._hear(got[0])
         except ChannelClosedError:
-            self._reactor.unwatch(child.channel.fileno() if child is not None else -1)
+            self._reactor.unwatch(child.channel.fileno())
         except MessageError as error:
             log.error("the engine sent nonsense (%s); it is started anew", error)  # noqa: TRY400
-            if child is not None:
-                child.kill()
+            child.kill()
+        enough = time.monotonic() + LISTEN_AT_MOST
+        while self._heard and time.monotonic() < enough:
+            self._obey_next()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something that the engine said has not been obeyed yet."""
+        return bool(self._heard)
+
+    def _hear(self, message: Message) -> None:
+        self._heard.append(message)
+        if isinstance(message, Release):
+            self._releases[message.group] += 1
+
+    def _obey_next(self) -> None:
+        message = self._heard.popleft()
+        match message:
+            case Release(group=group):
+                self._releases[group] -= 1
+            case Bind(group=group) | Renew(group=group) if self._releases[group]:
+                return  # given up meanwhile, while this process was not run: the VIPs may be a successor's by now
+        self._obey(message)
 
     def tell(self, message: Message) -> None:
         """Tell the engine something, if there is one; one that does not read is ended."""
@@ -83,4 +107,7 @@ class Elector:
     def ended(self) -> None:
         """Hear the last words of an engine that is gone."""
         self.listen()
+        while self._heard:
+            self._obey_next()
+        self._releases.clear()
         self.child = None

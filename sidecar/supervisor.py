@@ -292,7 +292,10 @@ class Supervisor:
 
     def _turn(self) -> None:
         due = min(self._stage_ends, self._restarts.next(), self._commands.next())
-        self._reactor.turn(None if due == math.inf else max(0.0, due - time.monotonic()))
+        waits = None if due == math.inf else max(0.0, due - time.monotonic())
+        self._reactor.turn(0.0 if self._elector.waiting else waits)
+        if self._elector.waiting:
+            self._elector.listen()
         self._restart_due()
         self._commands.tick(time.monotonic())
         if time.monotonic() >= self._stage_ends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from sidecar.engine.counters import Continued, Counters, SealedCounters
 from sidecar.engine.path import Path, Port
 from sidecar.engine.peers import Peers
 from sidecar.engine.receive import Arrival, authenticate
+from sidecar.engine.rivals import Rivals
 from sidecar.ipc.messages import Bind, DemotionStatus, GroupRole, GroupStatus, Message, Release, Renew
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import neighbor, sockets
@@ -28,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Reason.LEASE_UNANSWERED})
 """What somebody should look into, not just know."""
+
+
+_REFUSALS_AT_MOST = 16
 
 
 class GroupRunner:
@@ -75,6 +80,9 @@ class GroupRunner:
         self._send_errors = 0
         self._send_error = ""
         self._drops: Counter[DropReason] = Counter()
+        self._refused: Counter[tuple[IPAddress, DropReason]] = Counter()
+        """Since the last advert that was not."""
+        self._rivals = Rivals()
         self._transitions = 0
         self._since = time.time()
         self._reason = ""
@@ -93,22 +101,25 @@ class GroupRunner:
             self._counters.accept(arrival, password, now)
         except PacketError as error:
             self._drops[error.reason] += 1
+            self._note_refusal(arrival.source, error.reason)
             if self.peers.dropped(arrival.source, error.reason, wall=time.time()):
                 self._report_drop(arrival, error)
             return
         self._received += 1
+        self._refused.clear()
         header = arrival.header
         self._note_password(arrival, password + 1)
-        self.handle(
-            AdvertReceived(
-                source=arrival.source,
-                advbase=header.advbase,
-                advskew=header.advskew,
-                demotion=header.demotion,
-                sealed=self.plan.replay == "strict",
-            ),
-            now,
+        heard = AdvertReceived(
+            source=arrival.source,
+            advbase=header.advbase,
+            advskew=header.advskew,
+            demotion=header.demotion,
+            sealed=self.plan.replay == "strict",
         )
+        was_master = self.is_master
+        self.handle(heard, now)
+        if was_master and self.is_master and not heard.bow_out:
+            self._note_rival(heard.source, now)
 
     def handle(self, event: Event, now: float) -> None:
         """Let the machine decide and do what it wants, in its order."""
@@ -200,8 +211,13 @@ class GroupRunner:
         self._reason = change.reason
         self._detail = f"{change.detail} ({self.port.name})" if of_link else change.detail
         self.role_changed = True
+        trouble = change.reason in _TROUBLE
+        if change.reason is Reason.MASTER_DOWN and self._refused:
+            # Somebody advertises whom this node does not accept: two may be master now.
+            trouble = True
+            self._detail += f"; refused were {self._refusals()}"
         log.log(
-            logging.WARNING if change.reason in _TROUBLE else logging.INFO,
+            logging.WARNING if trouble else logging.INFO,
             "%s -> %s: %s",
             change.before,
             change.after,
@@ -214,6 +230,24 @@ class GroupRunner:
                 "reason": change.reason.value,
             },
         )
+
+    def _note_refusal(self, source: IPAddress, reason: DropReason) -> None:
+        if (source, reason) in self._refused or len(self._refused) < _REFUSALS_AT_MOST:
+            self._refused[source, reason] += 1
+
+    def _refusals(self) -> str:
+        return ", ".join(
+            f"{count} from {source} ({reason})" for (source, reason), count in self._refused.most_common(3)
+        )
+
+    def _note_rival(self, source: IPAddress, now: float) -> None:
+        if self._rivals.heard(source, interval=self.group.interval, now=now):
+            log.warning(
+                "%s is master too and goes on although it was answered: it does not hear this node, or does not accept "
+                "its adverts",
+                source,
+                extra={"group": self.plan.name, "vhid": self.plan.vhid},
+            )
 
     def _note_password(self, arrival: Arrival, password: int) -> None:
         before = self.peers.heard(arrival.source, arrival.header, password=password, wall=time.time())
@@ -246,6 +280,7 @@ class GroupRunner:
 
     def status(self) -> GroupStatus:
         """Return all that ``carp-sidecar status`` shows."""
+        now = self._now
         master = self.group.master
         return GroupStatus(
             name=self.plan.name,
@@ -264,7 +299,12 @@ class GroupRunner:
             advskew=self.plan.advskew,
             demotion=self.group.demotion,
             demotions=tuple(
-                DemotionStatus(name=each.name, weight=each.weight, detail=each.detail)
+                DemotionStatus(
+                    name=each.name,
+                    weight=each.weight,
+                    detail=each.detail,
+                    seconds=max(0.0, each.until - now) if math.isfinite(each.until) else None,
+                )
                 for each in self.group.demotions.standing()
             ),
             adverts_sent=self._sent,
@@ -272,6 +312,7 @@ class GroupRunner:
             send_errors=self._send_errors,
             drops={reason.value: count for reason, count in sorted(self._drops.items())},
             peers=self.peers.status(),
+            rivals=tuple(str(each) for each in self._rivals.standing(since=now - 3 * self.group.interval)),
         )
 
     @property

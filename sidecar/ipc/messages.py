@@ -143,6 +143,8 @@ class DemotionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     name: str
     weight: int
     detail: str
+    seconds: float | None = None
+    """Until it ends by itself."""
 
 
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,6 +174,8 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     send_errors: int
     drops: dict[str, int]
     peers: tuple[PeerStatus, ...] = ()
+    rivals: tuple[str, ...] = ()
+    """Other masters that go on."""
 
 
 class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sidecar.ipc.messages import GroupStatus, LagStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import DemotionStatus, GroupStatus, LagStatus, PeerStatus, StatusReply
 from sidecar.observe.moment import rfc3339
 
 
@@ -70,12 +70,17 @@ def _group_lines(group: GroupStatus) -> list[str]:
         f"  since     {rfc3339(group.since)}  ({group.reason}: {group.detail})",
         f"  master    {master}",
         f"  own       {own}  advbase {group.advbase}  advskew {group.advskew}",
-        *(f"  demoted   by {each.weight}  ({each.name}: {each.detail})" for each in group.demotions),
+        *(f"  demoted   by {each.weight}  ({each.name}: {each.detail}){_left(each)}" for each in group.demotions),
+        *(f"  RIVAL     {each} is master too and goes on" for each in group.rivals),
         f"  changes   {group.transitions}",
         f"  adverts   sent {group.adverts_sent}  received {group.adverts_received}  send errors {group.send_errors}",
         f"  dropped   {_counts(group.drops) or 'none'}",
         *(f"  peer      {_peer(peer)}" for peer in group.peers),
     ]
+
+
+def _left(demotion: DemotionStatus) -> str:
+    return "" if demotion.seconds is None else f", for {demotion.seconds:.0f} s more"
 
 
 def _peer(peer: PeerStatus) -> str:

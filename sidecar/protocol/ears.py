@@ -20,6 +20,22 @@ class Ear:
     heard_at: float = -math.inf
     """When a master's advert came last, be it that of the one we follow or of a rival."""
     down_at: float = math.inf
+    resting: bool = False
+    """Its silence proves nothing, since a living master was found in spite of it; until somebody is heard regularly."""
+    seen: IPAddress | None = None
+    seen_at: float = -math.inf
+    """Whom a resting ear heard, and since when."""
+
+    def wakes(self, source: IPAddress, *, interval: float, now: float) -> bool:
+        """Tell whether a resting ear hears ``source`` regularly, ``interval`` s apart, and not only a flash of it.
+
+        Whoever takes over because of the silence is heard once or twice here before it yields.
+        """
+        since = now - self.seen_at
+        if self.seen != source or since > 1.5 * interval:
+            self.seen, self.seen_at = source, now
+            return False
+        return since >= interval / 2
 
 
 class Ears:
@@ -61,10 +77,29 @@ class Ears:
         """Return the one whose timer has ended at ``now``."""
         return min(self._by_version.values(), key=lambda ear: (ear.down_at > now, ear.heard_at))
 
-    def arm(self, at: float) -> None:
-        """Let all timers end at ``at``; infinity lets them rest."""
+    def begin(self, at: float) -> None:
+        """Listen in all families from the beginning; their timers end at ``at``."""
         for ear in self._by_version.values():
+            ear.resting = False
             ear.down_at = at
+
+    def arm(self, at: float) -> None:
+        """Let all timers but the resting ones end at ``at``."""
+        for ear in self._by_version.values():
+            if not ear.resting:
+                ear.down_at = at
+
+    def rest_but(self, heard: Ear) -> None:
+        """Let all timers rest but that of the ear that heard."""
+        for ear in self._by_version.values():
+            ear.resting = ear is not heard
+            ear.down_at = math.inf
+            ear.seen = None
+
+    def others(self, than: Ear, *, heard_since: float) -> list[Ear]:
+        """Return the other ears that have heard whom we follow since then."""
+        every = self._by_version.values()
+        return [ear for ear in every if ear is not than and ear.master is not None and ear.heard_at >= heard_since]
 
     def postpone(self, *, due: float, until: float) -> None:
         """Let those that have ended by ``due`` end at ``until``."""

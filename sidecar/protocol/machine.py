@@ -25,7 +25,8 @@ LONGEST_STAGGER = 255 * STAGGER
 LEASE = "lease"
 """The demotion of a node whose kernel did not take the VIPs."""
 LEASE_RETRY = 30.0
-"""Seconds until such a node contends again as if nothing had been."""
+"""Seconds until such a node contends again as if nothing had been; twice as many after each further failure."""
+LEASE_RETRY_AT_MOST = 600.0
 
 
 class Group:
@@ -37,6 +38,7 @@ class Group:
         "_ears",
         "_granted_extra",
         "_leads_from",
+        "_lease_failures",
         "_mastership",
         "_preempts_from",
         "_releases_pending",
@@ -57,6 +59,7 @@ class Group:
         self._down_detail = ""
         self._granted_extra = False
         self._mastership: Mastership | None = None
+        self._lease_failures = 0
         self._leads_from = -math.inf
         self._preempts_from = -math.inf
         self._yields_until = -math.inf
@@ -211,6 +214,9 @@ class Group:
             return []
         if self._down_reason is not Reason.MASTER_DOWN:
             self._arm_down(now + self.master_down)  # somebody else had the earlier turn
+        if ear.resting and not ear.wakes(advert.source, interval=election.interval_of(advert), now=now):
+            return []
+        ear.resting = False
         ear.master, ear.heard_at = advert.source, now
         ear.down_at = max(now + self.master_down, self._leads_from)
         self._granted_extra = False
@@ -233,14 +239,18 @@ class Group:
             return []
         yields = now < self._yields_until
         if yields or self._outranked_by(advert, ear, since=mastership.since, now=now):
-            theirs = election.interval_of(advert)
-            detail = f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}"
+            theirs, us = election.interval_of(advert), self._candidate
+            detail = (
+                f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}; "
+                f"this node every {us.interval:.3f} s, demotion {us.demotion}"
+            )
             # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce.
-            tells = mastership.leased and not yields
+            tells = mastership.leased and advert.sealed and not yields
             last = [effects.AdvertiseTo(self._advert_of_ours(), advert.source)] if tells else []
             done = [*last, *self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)]
-            # The other family's timer rests until something is heard there: what it does not hear proves nothing now.
-            self._arm_down(math.inf)
+            # The other family's timer rests until somebody is heard there: what it does not hear proves nothing now.
+            self._arm_down(now + self.master_down)
+            self._ears.rest_but(ear)
             ear.master, ear.heard_at = advert.source, now
             # BSD yields to its equals too: whoever did so first must not stand up again together with it.
             tie = not advert.sealed and election.outranks(advert, self._candidate) is None
@@ -249,7 +259,8 @@ class Group:
         ear.heard_at = now
         if not mastership.may_reply(advert.source, now):
             return []
-        done = self._advertise(mastership, now, advert.source)
+        # Strangers such as ucarp listen to no unicast.
+        done = self._advertise(mastership, now, *([advert.source] if advert.sealed else []))
         if mastership.leased:
             mastership.announce_to_rival(now)
             done.append(effects.Announce())
@@ -303,15 +314,19 @@ class Group:
             return []
         detail = f"this process was not run for {silent:.3f} s, peers do not wait so long"
         done = self._leave(Reason.WOKE_LATE, detail)
-        self._arm_down(now + self.master_down)
+        self._listen_anew(now)
         return done
 
     def _silence(self, now: float) -> str:
         """Say what was not heard, and in which family if the other one is heard on."""
         silent = self._ears.silent(now)
-        if silent.master is None:
-            return "no advert was heard"
-        return f"no advert from {silent.master} for {now - silent.heard_at:.3f} s"
+        elsewhere = self._ears.others(silent, heard_since=now - self.master_down)
+        told = "no advert was heard"
+        if silent.master is not None:
+            told = f"no advert from {silent.master} for {now - silent.heard_at:.3f} s"
+        if not elsewhere:
+            return told
+        return f"{told} over IPv{silent.source.version}, while {elsewhere[0].master} is heard over the other family"
 
     # The lease ---------------------------------------------------------------------------------------------------
 
@@ -322,6 +337,7 @@ class Group:
         if error is not None:
             return self._give_up(Reason.BIND_FAILED, error, now)
         self.demotions.give_back(LEASE)
+        self._lease_failures = 0
         if not mastership.answered():
             return []
         mastership.announce(now)
@@ -331,8 +347,10 @@ class Group:
     def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
         done = self._leave(reason, detail)
-        self._arm_down(now + self.master_down)
-        self.demotions.take(LEASE, weight=HARD, detail=detail, until=now + LEASE_RETRY)
+        self._listen_anew(now)
+        retry = min(LEASE_RETRY * 2**self._lease_failures, LEASE_RETRY_AT_MOST)
+        self._lease_failures += 1
+        self.demotions.take(LEASE, weight=HARD, detail=detail, until=now + retry)
         return [*done, self._bow_out()]
 
     def _advertise(self, mastership: Mastership, now: float, *rivals: IPAddress) -> list[Effect]:
@@ -366,7 +384,7 @@ class Group:
         changed = self._switch(reason, detail)
         self._leads_from = now + self.config.startup_delay
         self._preempts_from = now + max(self.config.startup_delay, self.config.preempt_delay)
-        self._arm_down(now + self.master_down)
+        self._listen_anew(now)
         return [changed]
 
     def _leave(self, reason: Reason, detail: str) -> list[Effect]:
@@ -385,6 +403,10 @@ class Group:
 
     def _bow_out(self) -> Effect:
         return effects.Advertise(advbase=BOW_OUT, advskew=BOW_OUT, demotion=self.demotion)
+
+    def _listen_anew(self, now: float) -> None:
+        self._ears.begin(math.inf)
+        self._arm_down(now + self.master_down)
 
     def _arm_down(self, at: float, reason: Reason = Reason.MASTER_DOWN, detail: str = "") -> None:
         self._ears.arm(max(at, self._leads_from))

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from sidecar.protocol import effects, events, timing
 from sidecar.protocol.demotion import ADVSKEW_AT_MOST, HARD, MOST_ON_WIRE
-from sidecar.protocol.machine import LEASE, LEASE_RETRY, Group
+from sidecar.protocol.machine import LEASE, Group
 from sidecar.protocol.types import BOW_OUT, Role
 from tests.fakes.host import Node
 from tests.fakes.lan import Lan
@@ -43,9 +43,10 @@ def bound(lan: Lan) -> float:
     timers = max(down(node) for node in lan.nodes)
     leases = max(node.lease_seconds for node in lan.nodes) + lan.conditions.slop
     delays = max(max(node.config.startup_delay, node.config.preempt_delay) for node in lan.nodes)
-    refused = any(d.name == LEASE for node in lan.nodes if node.group for d in node.group.demotions.standing())
+    standing = [each for node in lan.nodes if node.group for each in node.group.demotions.standing()]
+    refused = max([each.until - lan.now for each in standing if each.name == LEASE], default=0.0)
     intervals = max(interval(node) for node in lan.nodes)
-    return LEASE_RETRY * refused + delays + max(timers, leases) + 3 * intervals + 10 * moment(lan)
+    return max(0.0, refused) + delays + max(timers, leases) + 3 * intervals + 10 * moment(lan)
 
 
 # Watchers: what may be at no moment --------------------------------------------------------------------------------
@@ -152,7 +153,9 @@ class Balance:
                 account.pop(name, None)
             case events.Stop():
                 self._stopped.add(node.group)
-        standing = {each.name: each.weight for each in node.group.demotions.standing()}
+        taken = node.group.demotions.standing()
+        assert all(each.detail for each in taken)
+        standing = {each.name: each.weight for each in taken}
         lease = standing.pop(LEASE, 0)
         assert standing == account
         assert lease in {0, HARD}

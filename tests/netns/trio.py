@@ -209,7 +209,14 @@ def check_adverts(made: Trio, capture: Path) -> None:
         wanted = {
             (node.mac, source, *to, *REST[version])
             for node, source in hosts
-            for to in ([(n.mac, a) for n, a in hosts if n != node] if setting.unicast else [MULTICAST[version]])
+            for to in ([] if setting.unicast else [MULTICAST[version]])
+        }
+        # A rival is answered by unicast, whatever the transport.
+        wanted |= {
+            (node.mac, source, other.mac, address, *REST[version])
+            for node, source in hosts
+            for other, address in hosts
+            if other != node
         }
         seen = told(capture, which, fields)
         assert seen <= wanted

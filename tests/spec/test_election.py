@@ -157,11 +157,12 @@ def test_against_an_equal_bsd_both_yield_where_our_address_is_the_higher_so_skew
     assert (yielded(group.handle(heard(source=ip_address(peer)), at)) is not None) is both
 
 
-def test_who_yields_lets_go_and_says_nothing_more_but_to_the_winner() -> None:
+@pytest.mark.parametrize(("sealed", "said"), [(True, [AdvertiseTo]), (False, [])])
+def test_who_yields_lets_go_and_says_nothing_more_but_to_a_winner_of_our_kind(sealed: bool, said: list[type]) -> None:
     """ucarp sends one more advert before it yields, which others have to judge again."""
     group, at = master(advskew=10)
-    done = group.handle(heard(), at + 0.5)
-    assert [type(effect) for effect in done] == [AdvertiseTo, Release, RoleChanged]
+    done = group.handle(heard(sealed=sealed), at + 0.5)
+    assert [type(effect) for effect in done] == [*said, Release, RoleChanged]
 
 
 def test_who_yields_is_backup_with_a_full_timer() -> None:

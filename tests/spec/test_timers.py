@@ -213,12 +213,14 @@ def test_after_a_takeover_lost_to_a_master_heard_on_one_family_the_deaf_ones_tim
     assert took_over(group.handle(TICK, now + group.master_down)) is not None
 
 
-def test_it_runs_again_once_the_family_is_heard() -> None:
+def test_it_runs_again_once_the_family_is_heard_regularly() -> None:
     group, now = deaf_on_ipv6()
     assert group.handle(heard(source=PEER6), now + 0.5) == ()
-    for later in (1.0, 2.0, 3.0):
+    group.handle(heard(), now + 1.0)
+    assert group.handle(heard(source=PEER6), now + 1.5) == ()
+    for later in (2.0, 3.0, 4.0):
         group.handle(heard(), now + later)
-    assert group.deadline() == pytest.approx(now + 0.5 + group.master_down)
+    assert group.deadline() == pytest.approx(now + 1.5 + group.master_down)
 
 
 # Exact, where ucarp is not -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from sidecar.children import Child
 from sidecar.elector import Elector
 from sidecar.ipc.channel import pair
-from sidecar.ipc.messages import Bind, Message, StatusReply, StatusRequest, Stop, Stopped
+from sidecar.ipc.messages import Bind, Message, Release, Renew, StatusReply, StatusRequest, Stop, Stopped
 from sidecar.reactor import Reactor
 from tests.fakes.plans import node_plan
 
@@ -77,6 +77,15 @@ def test_the_last_words_of_one_that_is_gone_are_heard(parent: Parent) -> None:
     child.kill()
     child.process.wait()
     child.channel.close()
+
+
+def test_what_the_engine_gave_up_while_this_process_slept_is_not_bound_again(parent: Parent) -> None:
+    channel = parent.stand_in()
+    for kind, group in [("Renew", "web"), ("Renew", "db"), ("Renew", "web"), ("Release", "web"), ("Bind", "web")]:
+        channel.send(f'\1{{"kind":"{kind}","group":"{group}"}}'.encode())
+    parent.elector.listen()
+    assert parent.heard == [Renew(group="db"), Release(group="web"), Bind(group="web")]
+    assert not parent.elector.waiting
 
 
 def test_nonsense_is_its_end(parent: Parent, caplog: pytest.LogCaptureFixture) -> None:

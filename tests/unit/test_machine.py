@@ -327,8 +327,8 @@ def test_an_idle_group_stops_without_a_word() -> None:
 @pytest.mark.parametrize(
     "heard",
     [
-        advert(advskew=9),
-        advert(advskew=200, demotion=-1),  # less demoted counts more than the skew
+        advert(advskew=9, sealed=True),
+        advert(advskew=200, demotion=-1, sealed=True),  # less demoted counts more than the skew
         advert(advskew=10, source=IPv4Address("10.0.0.4"), sealed=True),  # equal: the lower address stays
     ],
 )
@@ -351,10 +351,10 @@ def test_who_yields_before_its_lease_stands_says_nothing() -> None:
 def test_a_rival_that_does_not_hear_us_gets_our_adverts_by_unicast() -> None:
     group, at = master()
     to_all = Advertise(advbase=1, advskew=0, demotion=0)
-    assert group.handle(advert(advskew=9), at + 0.5)[:2] == (to_all, AdvertiseTo(to_all, PEER))
+    assert group.handle(advert(advskew=9, sealed=True), at + 0.5)[:2] == (to_all, AdvertiseTo(to_all, PEER))
     assert group.handle(TICK, at + 1.5)[:2] == (to_all, Renew())
     group.handle(LEASED, at + 1.5)
-    group.handle(advert(advskew=9), at + 2.5)  # again
+    group.handle(advert(advskew=9, sealed=True), at + 2.5)  # again
     assert group.handle(TICK, at + 3.5)[:3] == (to_all, AdvertiseTo(to_all, PEER), Renew())
 
 
@@ -364,7 +364,7 @@ def test_a_rival_that_does_not_hear_us_gets_our_adverts_by_unicast() -> None:
 )
 def test_a_master_answers_a_rival_that_it_outranks_at_once_but_no_storm(heard: events.AdvertReceived) -> None:
     group, at = master(replace(BASE, advskew=10))
-    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, AdvertiseTo, Renew, Announce]
+    assert kinds(group.handle(heard, at + 0.2)) == [Advertise, Renew, Announce]
     assert group.handle(heard, at + 0.3) == ()
     assert group.role is Role.MASTER
 
@@ -378,7 +378,7 @@ def test_an_answer_to_a_rival_right_after_an_advert_renews_too_since_the_next_ad
 
 def test_a_rival_is_not_answered_with_an_announcement_before_the_lease_stands() -> None:
     group, at = master(leased=False)
-    assert kinds(group.handle(advert(advskew=11), at + 0.001)) == [Advertise, AdvertiseTo]
+    assert kinds(group.handle(advert(advskew=11), at + 0.001)) == [Advertise]
     assert group.handle(LEASED, at + 0.002) == (Announce(),)
 
 
@@ -554,7 +554,9 @@ def test_either_familys_silence_makes_a_master() -> None:
     group.handle(advert(source=PEER6), 2.0)
     assert group.deadline() == 4.0
     done = group.handle(TICK, 4.0)
-    assert [e.detail for e in done if isinstance(e, RoleChanged)] == ["no advert from 10.0.0.9 for 3.000 s"]
+    assert [e.detail for e in done if isinstance(e, RoleChanged)] == [
+        "no advert from 10.0.0.9 for 3.000 s over IPv4, while fe80::9 is heard over the other family"
+    ]
 
 
 def test_who_lost_to_a_master_of_one_family_does_not_try_again_for_the_others_silence() -> None:
@@ -565,9 +567,58 @@ def test_who_lost_to_a_master_of_one_family_does_not_try_again_for_the_others_si
     for second in (4.5, 5.5, 6.5, 7.5):
         group.handle(advert(source=PEER6), second)
     assert group.deadline() == pytest.approx(7.5 + group.master_down)
-    group.handle(advert(), 8.0)  # heard again: its silence counts from now on
+    group.handle(advert(), 8.0)
     group.handle(advert(source=PEER6), 8.5)
-    assert group.deadline() == pytest.approx(8.0 + group.master_down)
+    group.handle(advert(), 9.0)  # heard regularly again: its silence counts from now on
+    group.handle(advert(source=PEER6), 9.5)
+    assert group.deadline() == pytest.approx(9.0 + group.master_down)
+
+
+def lost_over_ipv6() -> Group:
+    """A backup that took over for the silence of IPv4 and lost to the master that it heard over IPv6, at 3.5."""
+    group = started(replace(DUAL, advskew=100))
+    group.handle(advert(source=PEER6), 3.0)
+    group.handle(TICK, 3 + 100 / 256)
+    group.handle(advert(source=PEER6), 3.5)
+    assert group.role is Role.BACKUP
+    return group
+
+
+def test_a_flash_of_another_backup_that_tries_its_luck_does_not_wake_the_deaf_family() -> None:
+    group = lost_over_ipv6()
+    impostor = IPv4Address("10.0.0.7")
+    for second in (4.5, 7.8, 11.1):  # once each time its timer ends
+        group.handle(advert(source=impostor, advskew=50), second)
+        group.handle(advert(source=impostor, advskew=50), second + 0.001)
+        group.handle(advert(source=PEER6), second + 0.5)
+        assert group.deadline() == pytest.approx(second + 0.5 + group.master_down)
+        assert group.master == PEER6
+
+
+def test_a_goodbye_does_not_wake_the_deaf_family() -> None:
+    group = lost_over_ipv6()
+    group.handle(advert(source=PEER6, advbase=255, advskew=255), 4.0)
+    successor = IPv6Address("fe80::7")
+    group.handle(advert(source=successor), 4.001)
+    group.handle(advert(source=successor), 5.001)
+    assert group.deadline() == pytest.approx(5.001 + group.master_down)
+
+
+def test_each_failure_of_the_lease_in_a_row_keeps_back_for_longer() -> None:
+    group, at = master(replace(BASE, preempt=True), leased=False)
+    now, waits = at, []
+    for _ in range(7):
+        group.handle(events.LeaseAnswered(error="refused"), now)
+        group.handle(RELEASED, now)
+        (demotion,) = group.demotions.standing()
+        waits.append(demotion.until - now)
+        now = demotion.until
+        group.handle(advert(advskew=100), now)  # preempts
+        assert group.role is Role.MASTER
+    assert waits == [30, 60, 120, 240, 480, 600, 600]
+    group.handle(LEASED, now)
+    group.handle(events.LeaseAnswered(error="refused"), now)
+    assert group.demotions.standing()[0].until == now + 30
 
 
 def test_whoever_woke_late_for_one_family_waits_for_that_one_only() -> None:

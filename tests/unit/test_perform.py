@@ -173,25 +173,27 @@ def test_a_resumed_master_advertises_and_binds_at_once(bench: Bench) -> None:
     assert [type(each) for each in bench.take()] == [bytes, Bind]
 
 
-def test_yielding_tells_the_winner_by_unicast_and_releases(bench: Bench) -> None:
-    bench.become_master()
-    bench.runner.handle(events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0), 3.5)
-    assert bench.take() == [Release(group="web")]
-    ((packet, target),) = bench.raw.sent
-    assert (target, parse_ipv4(packet).destination) == (str(PEER), PEER)
-
-
-@pytest.mark.parametrize("replay", ["compat", "strict"])
-def test_a_rival_is_answered_by_multicast_and_by_unicast(replay: str) -> None:
+@pytest.mark.parametrize(("replay", "packets"), [("strict", 1), ("compat", 0)])
+def test_yielding_tells_a_winner_of_our_kind_by_unicast_and_releases(replay: str, packets: int) -> None:
     bench = Bench(group_plan(replay=replay))
     bench.become_master()
-    bench.runner.handle(events.AdvertReceived(source=PEER, advbase=2, advskew=9, demotion=0), 3.5)
+    better = events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0, sealed=replay == "strict")
+    bench.runner.handle(better, 3.5)
+    assert bench.take() == [Release(group="web")]
+    assert [target for _, target in bench.raw.sent] == [str(PEER)] * packets
+    bench.close()
+
+
+def test_a_rival_is_answered_by_multicast_and_by_unicast() -> None:
+    bench = Bench(group_plan(replay="strict"))
+    bench.become_master()
+    bench.runner.handle(events.AdvertReceived(source=PEER, advbase=2, advskew=9, demotion=0, sealed=True), 3.5)
     (to_all,) = bench.adverts()
     ((packet, target),) = bench.raw.sent
     also = unpack(parse_ipv4(packet).payload)
     assert target == str(PEER)
     assert (also.advbase, also.advskew) == (to_all.advbase, to_all.advskew) == (1, 0)
-    assert also.counter != to_all.counter  # else a strict receiver would take one for a replay of the other
+    assert also.counter != to_all.counter  # else the rival would take one for a replay of the other
     bench.close()
 
 
@@ -327,6 +329,28 @@ def test_a_flood_of_senders_fills_neither_log_nor_memory(bench: Bench, caplog: p
         bench.runner.receive(advert(key=bytes(20), source=IPv4Address(0x0A010000 + number)), 1.0)
     assert len(refusals(caplog)) <= 64
     assert bench.runner.status().drops == {"bad-hmac": 1000}
+
+
+def test_a_rival_that_goes_on_is_reported_and_shown(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.become_master()
+    for now in (4.0, 5.0, 6.0):
+        bench.runner.receive(advert(advbase=2), now)
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said == [
+        f"{PEER} is master too and goes on although it was answered: it does not hear this node, or does not accept its "
+        "adverts"
+    ]
+    assert bench.runner.status().rivals == (str(PEER),)
+
+
+def test_a_takeover_beside_somebody_who_is_refused_says_so(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.runner.start(resume=False, now=0.0)
+    for now in (0.5, 1.5):
+        bench.runner.receive(advert(key=b"another password".ljust(20, b"\0")), now)
+    bench.runner.handle(TICK, 3.0)
+    (change,) = [record for record in caplog.records if "-> master" in record.getMessage()]
+    assert change.getMessage() == (f"backup -> master: no advert was heard; refused were 2 from {PEER} (bad-hmac)")
+    assert change.levelno == logging.WARNING
 
 
 # Errors of the socket ------------------------------------------------------------------------------------------------

@@ -52,11 +52,16 @@ def test_a_master_in_text() -> None:
 
 def test_both_families_and_demotion_in_text() -> None:
     link = DemotionStatus(name="link:eth1", weight=240, detail="eth1 has no carrier")
-    group = msgspec.structs.replace(MASTER, second_source="fe80::11", demotion=240, demotions=(link,))
+    lease = DemotionStatus(name="lease", weight=240, detail="refused", seconds=12.3)
+    group = msgspec.structs.replace(
+        MASTER, second_source="fe80::11", demotion=255, demotions=(link, lease), rivals=("10.0.0.12",)
+    )
     lines = as_text(reply(group)).splitlines()
-    assert lines[3:5] == [
+    assert lines[3:7] == [
         "  own       10.0.0.11, fe80::11  advbase 1  advskew 100",
         "  demoted   by 240  (link:eth1: eth1 has no carrier)",
+        "  demoted   by 240  (lease: refused), for 12 s more",
+        "  RIVAL     10.0.0.12 is master too and goes on",
     ]
 
 
@@ -114,6 +119,7 @@ def test_the_json_has_every_field_and_readable_times() -> None:
         "vips": ["10.0.0.200/32", "fd00::200/128"],
         "peers": [],
         "demotions": [],
+        "rivals": [],
     }
     assert document["groups"][0] == expected
 
