@@ -61,8 +61,8 @@ class Lan:
         """By the number of the step after which it happens: from the acting node to the fault."""
         self.listeners: list[Callable[[Node, events.Event, tuple[effects.Effect, ...]], None]] = []
         self._cut: set[tuple[int, int]] = set()
-        self.muted: set[int] = set()
-        """IP versions whose adverts reach nobody."""
+        self.muted: set[int | tuple[int, int]] = set()
+        """IP versions whose adverts reach nobody, or those of one sender (number, IP version)."""
         self.deaf: set[tuple[int, int]] = set()
         """Senders and receivers between whom multicast is lost, but not unicast."""
         self._random = random.Random(seed)
@@ -109,7 +109,7 @@ class Lan:
         self.nodes[sender].sent += 1
         config = self.nodes[sender].config
         for source in (config.source, config.second_source):
-            if source is not None and source.version not in self.muted:
+            if source is not None and not {source.version, (sender, source.version)} & self.muted:
                 self._broadcast(sender, source, advert)
 
     def packet(

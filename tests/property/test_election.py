@@ -249,3 +249,21 @@ def test_a_path_that_is_broken_one_way_does_not_mean_two_masters(lan: Lan, data:
     lan.inject(Heal())
     lan.run(700)
     assert len(lan.masters()) == 1
+
+
+@examples(100)
+@given(calm_lans(), st.sampled_from((4, 6)))
+def test_a_master_that_one_family_loses_is_challenged_once_by_each_backup(lan: Lan, version: int) -> None:
+    (master,) = lan.masters()
+    if master.config.second_source is None:
+        return
+    lan.muted.add((master.number, version))
+    before = len(lan.history)
+    lan.run(60)
+    settled = len(lan.history)
+    for node in lan.nodes:
+        taken = [c for c in lan.history[before:] if c.node == node.number and c.after is Role.MASTER]
+        assert len(taken) <= 2  # its own attempt, and as the better one when the old master yields to another attempt
+    lan.run(500)
+    assert lan.history[settled:] == []
+    assert len(lan.masters()) == 1
