@@ -42,6 +42,8 @@ source_paths = ["{PROTOCOL}"]
 also_copy = ["sidecar", "docs", "tools", "Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 pytest_add_cli_args_test_selection = {TESTS}
 pytest_add_cli_args = ["-p", "no:cacheprovider"]
+timeout_multiplier = 3.0
+timeout_constant = 20.0
 """
 PROPERTY = re.compile(r"    @property\n    def (\w+)\(self\)")
 
