@@ -337,8 +337,8 @@ def test_a_rival_that_goes_on_is_reported_and_shown(bench: Bench, caplog: pytest
         bench.runner.receive(advert(advbase=2), now)
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert said == [
-        f"{PEER} is master too and goes on although it was answered: it does not hear this node, or does not accept its "
-        "adverts"
+        f"{PEER} is master too and goes on although it was answered: it does not hear this node, or does not accept "
+        "its adverts"
     ]
     assert bench.runner.status().rivals == (str(PEER),)
 
