@@ -110,8 +110,8 @@ BUGS = (
     Bug(
         "a master of one family takes the other one's silence for a death again and again",
         "machine.py",
-        "            self._arm_down(math.inf)",
-        "            self._arm_down(now + self.master_down)",
+        "            self._ears.rest_but(ear)\n",
+        "",
     ),
     Bug(
         "an unanswered lease is believed in for ever",
