@@ -99,6 +99,14 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Deaf:
+    """No multicast of ``sender`` reaches ``receiver`` any more; unicast does."""
+
+    sender: int
+    receiver: int
+
+
+@dataclass(frozen=True, slots=True)
 class Partition:
     """``members`` and the others don't hear each other any more."""
 
@@ -125,4 +133,4 @@ class Mute:
 
 
 NodeFault = Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse | Demote | Promote | HandOver
-Fault = NodeFault | Cut | Partition | Heal | Loss | Mute
+Fault = NodeFault | Cut | Deaf | Partition | Heal | Loss | Mute

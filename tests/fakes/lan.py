@@ -16,6 +16,7 @@ from sidecar.protocol.types import GroupConfig, IPAddress, Role
 from tests.fakes.faults import (
     Crash,
     Cut,
+    Deaf,
     Demote,
     EngineCrash,
     Fault,
@@ -168,6 +169,8 @@ class Lan:
                 self._cut_all([pair for m in members for o in others for pair in ((m, o), (o, m))])
             case Cut(sender, receiver):
                 self._cut_all([(sender, receiver)])
+            case Deaf(sender, receiver):
+                self.deaf.add((sender, receiver))
             case Heal():
                 self._heal()
             case Mute(version):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sidecar.protocol.types import Reason, Role
 from tests.fakes.clocks import Attack, ClockStep
-from tests.fakes.faults import Cut, Fault, Heal, Loss, Mute, Partition, Promote
+from tests.fakes.faults import Cut, Deaf, Fault, Heal, Loss, Mute, Partition, Promote
 from tests.fakes.lan import Lan
 from tests.fakes.watchers import Balance, KeptLease, bound, down, interval, no_two_answerers, no_two_masters, rank
 
@@ -40,8 +40,8 @@ def play(lan: Lan, story: Story) -> None:
     for gap, fault in story:
         lan.run(gap)
         match fault:
-            case Cut(sender, receiver):
-                lan.inject(Cut(sender % count, receiver % count))
+            case Cut(sender, receiver) | Deaf(sender, receiver):
+                lan.inject(type(fault)(sender % count, receiver % count))
             case Partition(members):
                 lan.inject(Partition(frozenset(n % count for n in members)))
             case Heal() | Loss() | Mute():

@@ -81,6 +81,8 @@ def hear_each_other(lan: Lan, first: Node, second: Node) -> bool:
     if lan.muted:
         return False  # equal nodes wait for the family that decides between them
     ways = (first.number, second.number), (second.number, first.number)
+    if any(way in lan.deaf for way in ways):
+        return False  # a rival is answered by unicast, but an advert that nobody asked for is lost
     return first.runs and second.runs and not lan.conditions.loss and all(lan.hears(*way) for way in ways)
 
 

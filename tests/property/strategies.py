@@ -18,6 +18,7 @@ from sidecar.protocol.types import GroupConfig
 from tests.fakes.faults import (
     Crash,
     Cut,
+    Deaf,
     Demote,
     EngineCrash,
     Fault,
@@ -104,6 +105,7 @@ def stories(unit: float, *, demoted: bool = True) -> st.SearchStrategy[list[tupl
         st.builds(Refuse, NODE, st.integers(1, 2)),
         st.builds(HandOver, NODE),
         st.builds(Cut, NODE, NODE),
+        st.builds(Deaf, NODE, NODE),
         st.builds(Partition, st.frozensets(NODE, min_size=1, max_size=4)),
         st.builds(Heal),
         st.builds(Mute, st.sampled_from((4, 6))),

@@ -12,6 +12,7 @@ from tests.fakes.clocks import Attack, ClockedLan, ClockStep
 from tests.fakes.faults import (
     Crash,
     Cut,
+    Deaf,
     Demote,
     EngineCrash,
     Fault,
@@ -158,6 +159,7 @@ def happening(chance: random.Random, nodes: int, *, unit: float, kind: Kind) -> 
         lambda: Refuse(node, chance.randint(1, 3)),
         lambda: HandOver(node),
         lambda: Cut(node, chance.randrange(nodes)),
+        lambda: Deaf(node, chance.randrange(nodes)),
         lambda: Partition(frozenset(chance.sample(range(nodes), chance.randint(1, nodes - 1)))),
         Heal,
         Heal,
