@@ -121,7 +121,7 @@ class Page:
             if self._silent_since is not None:
                 self._ledger.outages.setdefault(self._last_fault, []).append(now - self._silent_since)
             self._silent_since = None
-        elif not self._lan.contenders():
+        elif not any(node.runs and node.parent_serves and not node.refusals for node in self._lan.contenders()):
             self._silent_since = None
             self._answered = False
         elif self._answered and self._silent_since is None:
