@@ -257,10 +257,10 @@ class Group:
             ear.down_at = now + self.master_down + (self.interval / 2 if tie else 0.0)
             return done
         ear.heard_at = now
-        if not mastership.may_reply(advert.source, now):
+        listener = advert.source if advert.sealed else None  # strangers such as ucarp listen to no unicast
+        if not mastership.may_reply(listener, now):
             return []
-        # Strangers such as ucarp listen to no unicast.
-        done = self._advertise(mastership, now, *([advert.source] if advert.sealed else []))
+        done = self._advertise(mastership, now, *([] if listener is None else [listener]))
         if mastership.leased:
             mastership.announce_to_rival(now)
             done.append(effects.Announce())

@@ -96,15 +96,18 @@ class Mastership:
         silent = now - self._last_advert
         return silent if silent >= self._patience else None
 
-    def may_reply(self, rival: IPAddress, now: float) -> bool:
-        """Tell whether a rival gets an answer now, at most once per interval: his answer must not start a storm."""
+    def may_reply(self, listener: IPAddress | None, now: float) -> bool:
+        """Tell whether a rival gets an answer now, at most once per interval: his answer must not start a storm.
+
+        ``listener`` is its address if it hears unicast.
+        """
         if now - self._replied_at < self._interval:
             return False
         self._replied_at = now
-        if rival in self._replied_to or len(self._replied_to) < RIVALS_AT_MOST:
-            if now - self._replied_to.get(rival, -math.inf) < DEAF_WITHIN:
-                self._deaf_until[rival] = now + DEAF_FOR
-            self._replied_to[rival] = now
+        if listener is not None and (listener in self._replied_to or len(self._replied_to) < RIVALS_AT_MOST):
+            if now - self._replied_to.get(listener, -math.inf) < DEAF_WITHIN:
+                self._deaf_until[listener] = now + DEAF_FOR
+            self._replied_to[listener] = now
         return True
 
     def deaf(self, now: float) -> tuple[IPAddress, ...]:

@@ -183,7 +183,8 @@ def check_wire(made: Pair, capture: Path) -> None:
         [*tshark, "-r", capture, "-Y", ours, "-T", "fields", *words], check=True, capture_output=True, text=True
     ).stdout
     wanted = (made.ours.node.mac, *setting.to, "255", "0x10", "0x02", "1", "2", "1", "7", "1")
-    assert {tuple(line.split("\t")) for line in printed.splitlines()} == {wanted}
+    seen = {tuple(line.split("\t")) for line in printed.splitlines()}
+    assert seen == {wanted}, f"{seen} where {wanted} was to be sent"
     verifier = verifier_from_options(vips=setting.vips, password_file=str(made.secret))
     with capture.open("rb") as file:
         found = list(file_records(str(capture), file, verifier=verifier, complain=pytest.fail))

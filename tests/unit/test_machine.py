@@ -284,6 +284,17 @@ def test_a_planned_stop_releases_first_and_says_goodbye_only_then() -> None:
     assert group.deadline() is None
 
 
+def test_a_stranger_that_does_not_hear_us_gets_no_unicast() -> None:
+    group, at = master()
+    for second in (0.5, 2.5, 4.5):
+        done = group.handle(advert(advskew=9), at + second)
+        group.handle(LEASED, at + second)
+        assert Advertise(advbase=1, advskew=0, demotion=0) in done
+        done += group.handle(TICK, at + second + 1.0)
+        group.handle(LEASED, at + second + 1.0)
+        assert AdvertiseTo not in kinds(done)
+
+
 def test_a_stop_waits_for_the_last_of_several_releases() -> None:
     group, at = master()
     group.handle(advert(advskew=0, source=IPv4Address("10.0.0.1")), at + 0.1)  # yields
