@@ -134,6 +134,11 @@ def test_a_refused_advert_leaves_no_trace() -> None:
     assert gate.refuse(TICK, source=SOURCE, wall=NOW, now=0.0) is None
 
 
+def test_a_ticker_that_was_never_anchored_counts_from_the_boot() -> None:
+    ticker = Ticker()
+    assert [ticker.next(now) for now in (0.0, 0.0, 1.0)] == [0, 1, 256]
+
+
 def test_the_memory_of_senders_is_bounded_and_forgets_the_quietest() -> None:
     gate = Gate(allowed_skew=60)
     for number in range(SENDERS_AT_MOST):
