@@ -16,5 +16,48 @@ class Survivor:
     new: str
 
 
-EXPLAINED: Mapping[Survivor, str] = MappingProxyType({})
+_BIG = "Python 3.11 and later take the big end first where nothing is said."
+_UNREACHABLE = "The line cannot be reached; it is there for the type checker."
+
+EXPLAINED: Mapping[Survivor, str] = MappingProxyType(
+    {
+        Survivor(
+            "auth.Authenticator.sign", 'state.update(counter.to_bytes(8, "big"))', "state.update(counter.to_bytes(8, ))"
+        ): _BIG,
+        Survivor(
+            "auth.Authenticator.verify", 'wire = counter.to_bytes(8, "big")', "wire = counter.to_bytes(8, )"
+        ): _BIG,
+        Survivor("auth._prepare", "case _: assert_never(address)", ""): _UNREACHABLE,
+        Survivor("auth._prepare", "assert_never(address)", "assert_never(None)"): _UNREACHABLE,
+        Survivor(
+            "packet.internet_checksum", 'total = int.from_bytes(data, "big")', "total = int.from_bytes(data, )"
+        ): _BIG,
+        Survivor(
+            "seal.Seal.counter",
+            'wire = (tick & _TICK_MASK).to_bytes(_TICK_BYTES, "big")',
+            "wire = (tick & _TICK_MASK).to_bytes(_TICK_BYTES, )",
+        ): _BIG,
+        Survivor(
+            "seal.Seal.counter",
+            'return int.from_bytes(wire + self._tag(wire, advert), "big")',
+            "return int.from_bytes(wire + self._tag(wire, advert), )",
+        ): _BIG,
+        Survivor(
+            "seal.Seal.tick",
+            'wire = counter.to_bytes(_TICK_BYTES + _TAG_BYTES, "big")',
+            "wire = counter.to_bytes(_TICK_BYTES + _TAG_BYTES, )",
+        ): _BIG,
+        Survivor(
+            "seal.Seal.tick",
+            'return int.from_bytes(wire[:_TICK_BYTES], "big")',
+            "return int.from_bytes(wire[:_TICK_BYTES], )",
+        ): _BIG,
+        Survivor(
+            "seal.Gate.refuse", "self._last.popitem(last=False)", "self._last.popitem(last=None)"
+        ): "None is as false as False.",
+        Survivor(
+            "machine.Group._stand_up_in_turn", "if due < self._ears.down_at:", "if due <= self._ears.down_at:"
+        ): "Where both end at the same moment, the node stands up then in either case; only the reason differs.",
+    }
+)
 """By mutant: the reason."""

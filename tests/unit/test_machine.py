@@ -668,6 +668,17 @@ def test_a_rival_that_is_heard_in_the_other_family_is_left_to_the_master_that_is
     assert changes(group.handle(rival, 2.0))[0][0] is Role.MASTER
 
 
+def test_the_main_family_decides_for_two_intervals_after_it_was_heard() -> None:
+    config = replace(DUAL, advbase=0, advskew=128, second_source=IPv6Address("fe80::ff"))
+    for waits, role in ((0.999, Role.MASTER), (1.0, Role.BACKUP)):
+        group, at = master(config)
+        rival = advert(advbase=0, advskew=128, source=PEER6, sealed=True)
+        group.handle(TICK, at + 0.5)
+        group.handle(LEASED, at + 0.5)
+        group.handle(rival, at + waits)
+        assert group.role is role
+
+
 def test_a_goodbye_in_both_families_counts_once() -> None:
     group = started(replace(DUAL, advskew=10))
     for source in (PEER, PEER6):
