@@ -11,7 +11,7 @@ from sidecar.engine.receive import Arrival
 from sidecar.ipc.plan import GroupPlan
 from sidecar.protocol.packet import PacketError
 from sidecar.protocol.seal import Gate, Seal, Sealed, Ticker
-from sidecar.protocol.types import DropReason
+from sidecar.protocol.types import DropReason, IPAddress
 
 _MASK = (1 << 64) - 1
 
@@ -56,18 +56,30 @@ class SealedCounters:
 
     def __init__(self, plan: GroupPlan, *, wall: Callable[[], float] = time.time) -> None:
         self._seals = tuple(Seal(key=key, vhid=plan.vhid) for key in (plan.key, *plan.accepted_keys))
-        self._ticker = Ticker()
+        # One for each source, as receivers keep them apart: at the fastest timing one for two families would run away.
+        self._tickers: dict[IPAddress, Ticker] = {}
+        self._anchored: tuple[float, float] | None = None
+        """Where the wall clock was read last, and when."""
         self._gate = Gate(allowed_skew=plan.clock_skew)
         self._allowed = plan.clock_skew
         self._wall = wall
 
     def anchor(self, now: float) -> None:
         """Go on from the wall clock."""
-        self._ticker.anchor(wall=self._wall(), now=now)
+        wall = self._wall()
+        self._anchored = wall, now
+        for ticker in self._tickers.values():
+            ticker.anchor(wall=wall, now=now)
 
     def next(self, advert: Sealed, now: float) -> int:
         """Seal an advert."""
-        return self._seals[0].counter(self._ticker.next(now), advert)
+        ticker = self._tickers.get(advert.source)
+        if ticker is None:
+            ticker = self._tickers[advert.source] = Ticker()
+            if self._anchored is not None:
+                wall, at = self._anchored
+                ticker.anchor(wall=wall, now=at)
+        return self._seals[0].counter(ticker.next(now), advert)
 
     def accept(self, arrival: Arrival, password: int, now: float) -> None:
         """Break the seal and judge it. Raises PacketError (BROKEN_SEAL, REPLAYED, CLOCK_SKEW)."""

@@ -62,8 +62,8 @@ class ClockedNode(Node):
         self.drops: dict[DropReason, int] = {}
         self._plan = group_plan(replay="strict", clock_skew=allowed)
         self._counters = SealedCounters(self._plan, wall=self.wall)
-        self._sealed = -1
-        """The highest tick that any life of this node has put into an advert."""
+        self._sealed: dict[IPAddress, int] = {}
+        """By source, the highest tick that any life of this node has put into an advert."""
         self._heard: dict[IPAddress, int] = {}
         """The last tick of each source that this life has accepted."""
 
@@ -72,7 +72,9 @@ class ClockedNode(Node):
 
     def start(self, *, resume: bool = False) -> None:
         """A clock that was set back before a restart is the one thing that the seal cannot survive: it is set right."""
-        self.offset = max(self.offset, (self._sealed + 1) / TICKS_PER_SECOND - EPOCH - self.lan.now)
+        self.offset = max(
+            self.offset, (max(self._sealed.values(), default=-1) + 1) / TICKS_PER_SECOND - EPOCH - self.lan.now
+        )
         self._counters = SealedCounters(self._plan, wall=self.wall)
         self._heard.clear()
         super().start(resume=resume)
@@ -80,8 +82,9 @@ class ClockedNode(Node):
     def seal(self, said: Sealed) -> int:
         counter = self._counters.next(said, self.lan.now)
         tick = counter >> TAG_BITS
-        assert tick > self._sealed, f"node {self.number} sealed tick {tick} after {self._sealed}"
-        self._sealed = tick
+        before = self._sealed.get(said.source, -1)
+        assert tick > before, f"{said.source} sealed tick {tick} after {before}"
+        self._sealed[said.source] = tick
         return counter
 
     def anchor(self, event: events.Event) -> None:

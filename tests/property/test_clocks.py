@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,11 +87,6 @@ def test_no_step_of_any_size_changes_a_role(
     assert [node.drops for node in lan.nodes] == drops
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="both families of an advert take a tick of one clock: at 1/256 s it runs away by a second each second, "
-    "until a peer that restarts refuses everything (clock-skew). Each source wants a Ticker of its own",
-)
 def test_ticks_keep_pace_with_the_clock_at_the_fastest_timing_over_both_families() -> None:
     base = GroupConfig(name="web", vhid=1, source=SOURCES[0], advbase=0)
     configs = [
