@@ -73,6 +73,6 @@ assert heard == [signal.SIGUSR1], heard
 
 def test_a_signal_is_told_in_a_turn_and_not_before() -> None:
     # In a process of its own: signal handlers are the whole process's.
-    done = subprocess.run([sys.executable, "-c", SIGNALS], check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", SIGNALS], check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
