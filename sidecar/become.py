@@ -17,11 +17,18 @@ def main(*, parent: int, argv: list[str]) -> int:
     """Become ``argv``; return an exit code only where that is not possible, as a shell has it."""
     privileges.keep_network_rights()
     privileges.die_with_parent(parent)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and exec would keep that
+    _hear_every_signal()
     environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("LC_")}
     try:
         os.execve(argv[0], argv, environment)  # noqa: S606 - what the settings name
     except OSError as error:
         sys.stderr.write(f"cannot run {argv[0]}: {error.strerror}\n")
     return _CANNOT_RUN
+
+
+def _hear_every_signal() -> None:
+    """Undo what Python ignores (SIGPIPE, SIGXFSZ) and what whoever started us does (nohup): exec would keep it."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
