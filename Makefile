@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/pytest
 
-.PHONY: help demo docs test check lint types layers unit netns cluster soak fuzz mutants bench cluster-tools system-packages install format clean
+.PHONY: help demo docs manifests test check lint types layers unit netns cluster packaging soak fuzz mutants bench cluster-tools package-tools \
+        system-packages install format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +20,7 @@ demo: $(STAMP) ## Three nodes, a client and a VIP on this machine: see it move (
 
 test: install system-packages check ## Everything: lint, types, layers, then all tests, also with real peers and a real API server
 	@$(MAKE) --no-print-directory cluster-tools || [ "$${CI:-}" != true ] # at home, tests without it skip and say so
+	@$(MAKE) --no-print-directory package-tools || [ "$${CI:-}" != true ] # as above
 	@$(PYTEST) --cov=sidecar.protocol --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: lint types layers ## Lint, types and layer contracts, without the tests
@@ -33,7 +35,7 @@ layers: $(STAMP) ## Who may import whom (import-linter, contracts in pyproject.t
 	@$(BIN)/lint-imports --no-logo
 
 unit: $(STAMP) ## The tests that need neither root nor tools
-	@$(PYTEST) -m "not netns and not cluster"
+	@$(PYTEST) -m "not netns and not cluster and not packaging"
 
 netns: $(STAMP) ## Real kernel, real ucarp, in network namespaces (needs root)
 	@$(PYTEST) -m netns
@@ -41,8 +43,14 @@ netns: $(STAMP) ## Real kernel, real ucarp, in network namespaces (needs root)
 cluster: $(STAMP) cluster-tools ## Real kube-apiserver (built once, see cluster-tools)
 	@$(PYTEST) -m cluster
 
+packaging: $(STAMP) package-tools ## The chart, the manifests and the image, by real helm, kubectl and buildah
+	@$(PYTEST) -m packaging
+
 cluster-tools: ## Build kube-apiserver and kube-controller-manager once into a cache folder
 	@PYTHON="$(PYTHON)" tools/kubernetes/build.sh
+
+package-tools: $(STAMP) ## Fetch helm and kubectl once into a cache folder
+	@$(BIN)/python -m tools.helm >/dev/null
 
 system-packages: ## Install the Debian packages that the tests use (root only; else say what is missing)
 	@tools/system-packages.sh
@@ -71,6 +79,10 @@ $(STAMP): pyproject.toml tools/venv.sh
 docs: $(STAMP) ## Write the pages that are made from the code
 	@$(BIN)/python -m sidecar.config.reference > docs/settings.md
 	@$(BIN)/python -m tools.diagram
+	@$(BIN)/python -m tools.values_schema
+
+manifests: $(STAMP) ## Write what is the chart's in manifests/ (by helm)
+	@$(BIN)/python -m tools.manifests
 
 format: $(STAMP) ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 from sidecar.demo.lan import Lan
+from tests.fakes.helm import Helm
+from tools.helm import find as find_helm
 
 # A busy machine is slow, not wrong: no verdict hangs on wall time.
 settings.register_profile("default-without-deadline", deadline=None)
@@ -56,3 +58,15 @@ def lan(real_kernel: None) -> Iterator[Lan]:  # noqa: ARG001 - a fixture that co
     """Three nodes and a client on a bridge, in namespaces of their own."""
     with Lan(nodes=3, prefix="carptest") as lan:
         yield lan
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Real helm and kubectl; skip loudly at home, and fail in CI, where there are none."""
+    programs = find_helm()
+    if programs is None:
+        reason = "NO HELM AND KUBECTL, so this is not tested: run `make package-tools`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    return Helm(programs, home=tmp_path_factory.mktemp("helm"))

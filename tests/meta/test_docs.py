@@ -8,16 +8,31 @@ from pathlib import Path
 import pytest
 
 from sidecar.cli import main
+from sidecar.config.model import GlobalKeys, GroupKeys
 from sidecar.config.reference import markdown
 from sidecar.protocol.types import Reason
+from tools import values_schema
 from tools.diagram import PAGE, drawn
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "charts/carp-sidecar/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def test_the_settings_page_is_made_from_the_model() -> None:
     assert (ROOT / "docs/settings.md").read_text() == markdown(), "run `make docs`"
+
+
+def test_the_charts_schema_is_made_from_the_model() -> None:
+    assert values_schema.SCHEMA.read_text() == values_schema.text(), "run `make docs`"
+
+
+def test_the_chart_knows_every_setting_of_the_file() -> None:
+    keys = values_schema.values()["properties"]["config"]["properties"].keys()
+    file = GroupKeys.model_fields.keys() | GlobalKeys.model_fields.keys() | {"groups", "nodes"}
+    assert keys == file - values_schema.KEPT_OUT
 
 
 def test_the_diagram_is_drawn_from_the_table() -> None:

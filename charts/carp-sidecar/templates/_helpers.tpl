@@ -1,0 +1,82 @@
+{{- define "carp-sidecar.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* 50 characters, so that "-password" and "-master-<group>" still fit */ -}}
+{{- define "carp-sidecar.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains (include "carp-sidecar.name" .) .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "carp-sidecar.name" .) | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "carp-sidecar.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "carp-sidecar.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "carp-sidecar.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "carp-sidecar.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "carp-sidecar.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "carp-sidecar.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "carp-sidecar.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- define "carp-sidecar.secretName" -}}
+{{- default (printf "%s-password" (include "carp-sidecar.fullname" .)) .Values.password.existingSecret }}
+{{- end }}
+
+{{- /* "true" where roles are mirrored into the API server */ -}}
+{{- define "carp-sidecar.mirrors" -}}
+{{- if ne (toString (.Values.config.kubernetes | default "auto")) "off" }}true{{ end }}
+{{- end }}
+
+{{- /* the settings file: the values as they are, and where the password is */ -}}
+{{- define "carp-sidecar.config" -}}
+{{- $config := .Values.config }}
+{{- if $config.groups }}
+{{- range $group := $config.groups }}
+{{- if not (and (or $group.vhid $config.vhid) (or $group.vips $config.vips)) }}
+{{- fail (printf "\n\nconfig.groups: %s has no vhid or no vips; give it both, such as {name: %s, vhid: 42, vips: [10.0.0.200]}" $group.name $group.name) }}
+{{- end }}
+{{- end }}
+{{- else if not (and $config.vhid $config.vips) }}
+{{- fail "\n\nconfig: there is no group. For a single one: --set config.vhid=42 --set 'config.vips={10.0.0.200}'; for several: config.groups, as values.yaml has it" }}
+{{- end }}
+{{- toYaml (mergeOverwrite (dict "password_file" (printf "/run/secrets/carp/%s" .Values.password.key)) $config) }}
+{{- end }}
+
+{{- /* the label that carries a group's role: call with (dict "root" $ "group" "web") */ -}}
+{{- define "carp-sidecar.roleLabel" -}}
+{{- $config := .root.Values.config }}
+{{- $label := default "carp-role" $config.role_label }}
+{{- if gt (len ($config.groups | default list)) 1 }}{{ printf "%s-%s" $label .group }}{{ else }}{{ $label }}{{ end }}
+{{- end }}
+
+{{- define "carp-sidecar.probe" -}}
+exec:
+  command: [carp-sidecar, status, --json]
+{{ toYaml . }}
+{{- end }}

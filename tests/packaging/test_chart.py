@@ -1,0 +1,165 @@
+"""The Helm chart, by real helm and without a cluster: what it renders, what it refuses."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_interface
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sidecar.config.model import Interface
+from sidecar.config.settings import load
+from tests.fakes.helm import CHART, EXAMPLES, Helm, Object, only, settings
+
+pytestmark = pytest.mark.packaging
+
+ALL_EXAMPLES = sorted(EXAMPLES.glob("*.yaml"))
+GROUP = ("--set", "config.vhid=42", "--set", "config.vips={10.0.0.200}")
+SECRET = ("--set", "password.existingSecret=mine")
+
+
+def container(found: list[Object]) -> Object:
+    (one,) = only(found, "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    return dict(one)
+
+
+def test_lint_has_nothing_to_say_of_the_chart_and_its_examples(helm: Helm) -> None:
+    values = ",".join(map(str, ALL_EXAMPLES))
+    assert "1 chart(s) linted, 0 chart(s) failed" in helm.run("helm", "lint", "--strict", CHART)
+    assert "0 chart(s) failed" in helm.run("helm", "lint", "--strict", CHART, "--values", values)
+
+
+@pytest.mark.parametrize("example", ALL_EXAMPLES, ids=lambda path: path.stem)
+def test_the_settings_of_each_example_are_right(helm: Helm, example: Path, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("a password")
+    for version in ("1.28.0", "1.32.0", "1.36.2"):
+        found = helm.template("--values", example, "--kube-version", version)
+        assert only(found, "DaemonSet")["spec"]["template"]["spec"]["hostNetwork"] is True
+    text = re.sub(r"/run/secrets/carp/\w+", str(tmp_path / "password"), yaml.safe_dump(settings(found)))
+    (tmp_path / "config.yaml").write_text(text)
+    nic = Interface("eth0", (ip_interface("10.0.0.11/24"), ip_interface("fe80::11/64")))
+    for node in settings(found).get("nodes", {"any": {}}):
+        environment = {"CARP_CONFIG_FILE": str(tmp_path / "config.yaml"), "NODE_NAME": node}
+        loaded = load(environment, interfaces=lambda: [nic])
+        assert [group.vhid for group in loaded.plan.groups] in ([42], [42, 43])
+        assert not [line for line in loaded.warnings if "no effect" in line]
+
+
+def test_the_container_has_two_rights_and_nothing_else(helm: Helm) -> None:
+    found = helm.template(*GROUP, *SECRET)
+    pod = only(found, "DaemonSet")["spec"]["template"]["spec"]
+    assert container(found)["securityContext"] == {
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
+    }
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostPID", "hostIPC"} & pod.keys()
+    assert {volume["name"]: set(volume) - {"name"} for volume in pod["volumes"]} == {
+        "config": {"configMap"},
+        "password": {"secret"},
+        "runtime": {"emptyDir"},
+    }
+
+
+def test_there_is_no_cpu_limit_and_the_reason_stands_beside_it(helm: Helm) -> None:
+    resources = container(helm.template(*GROUP, *SECRET))["resources"]
+    assert set(resources["requests"]) == {"cpu", "memory"}
+    assert set(resources["limits"]) == {"memory"}
+    assert re.search(r"# No CPU limit, on purpose: the CFS quota", (CHART / "values.yaml").read_text())
+
+
+def test_no_probe_asks_the_api_server_or_a_port_that_could_be_somebody_elses(helm: Helm) -> None:
+    one = container(helm.template(*GROUP, *SECRET))
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert one[probe]["exec"] == {"command": ["carp-sidecar", "status", "--json"]}
+        assert one[probe]["timeoutSeconds"] == 10
+        assert not {"httpGet", "tcpSocket", "grpc"} & one[probe].keys()
+
+
+def test_the_role_has_the_rules_of_the_file_and_goes_with_the_mirror(helm: Helm) -> None:
+    found = helm.template(*GROUP, *SECRET)
+    assert only(found, "Role")["rules"] == yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
+    assert not [each for each in found if each["kind"].startswith("ClusterRole")]
+    (subject,) = only(found, "RoleBinding")["subjects"]
+    assert (subject["name"], subject["namespace"]) == ("carp-sidecar", "carp")
+    assert only(found, "DaemonSet")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+    without = helm.template(*GROUP, *SECRET, "--set", "config.kubernetes=off")
+    assert {each["kind"] for each in without} == {"ConfigMap", "DaemonSet", "ServiceAccount"}
+    assert only(without, "DaemonSet")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_each_group_has_a_service_of_its_master(helm: Helm) -> None:
+    common = {"app.kubernetes.io/name": "carp-sidecar", "app.kubernetes.io/instance": "carp-sidecar"}
+    found = helm.template("--values", EXAMPLES / "active-active.yaml")
+    services = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Service"}
+    assert {name: spec["selector"] for name, spec in services.items()} == {
+        "carp-sidecar-master-web": {**common, "carp-role-web": "master"},
+        "carp-sidecar-master-db": {**common, "carp-role-db": "master"},
+    }
+    assert all(spec["ports"] and "clusterIP" not in spec for spec in services.values())
+
+    single = only(helm.template(*GROUP, *SECRET, "--set", "config.role_label=example\\.org/vip"), "Service")
+    assert single["spec"]["selector"] == {**common, "example.org/vip": "master"}
+    assert single["spec"]["clusterIP"] == "None", "a DNS name needs no port"
+
+
+def test_a_changed_setting_is_a_rollout_one_node_at_a_time(helm: Helm) -> None:
+    before, after = (
+        only(helm.template(*GROUP, *SECRET, "--set", f"config.advskew={skew}"), "DaemonSet") for skew in (0, 100)
+    )
+    sums = [each["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for each in (before, after)]
+    assert sums[0] != sums[1]
+    assert after["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+    assert after["spec"]["minReadySeconds"] == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ((), "config: there is no group. For a single one: --set config.vhid=42"),
+        (("--set", "config.vhid=42"), "config: there is no group"),
+        (("--set", "config.groups[0].name=web"), "config.groups: web has no vhid or no vips"),
+        (("--set", "config.vhdi=42"), "at '/config': additional properties 'vhdi' not allowed"),
+        (("--set", "config.vhid=256"), "at '/config/vhid': maximum: got 256, want 255"),
+        (("--set", "config.preempt=yes"), "at '/config/preempt': got string, want boolean"),
+        (("--set", "config.replay=lax"), "at '/config/replay': value must be one of 'compat', 'strict'"),
+        (("--set", "config.preempt_delay=3x"), "does not match pattern"),
+        (("--set", "config.vips={10.0.0}"), "at '/config/vips"),
+        (("--set", "config.nodes.node-a.advskw=1"), "at '/config/nodes/node-a': additional properties 'advskw'"),
+        (("--set", "config.groups[0].vhid=1"), "at '/config/groups/0': missing property 'name'"),
+        (("--set", "config.password=secret"), "additional properties 'password' not allowed"),
+        (("--set", "pasword.key=x"), "additional properties 'pasword' not allowed"),
+        (("--set", "podDisruptionBudget.minAvailable=50%"), "at '/podDisruptionBudget/minAvailable': got string"),
+        (GROUP, "password.existingSecret: not set, and without a cluster to look at, each rendering would make a new"),
+    ],
+    ids=lambda value: "-".join(value[1::2]) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_ends_the_installation_and_says_what_it_is(
+    helm: Helm, options: tuple[str, ...], complaint: str
+) -> None:
+    assert complaint in helm.run("helm", "template", "x", CHART, *options, fails=True)
+
+
+def test_every_value_is_in_the_charts_readme() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    documented = set(re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.M))
+    leaves = {
+        f"{key}.{name}"
+        if key in ("password", "image", "service", "serviceAccount", "rbac", "podDisruptionBudget")
+        else key
+        for key, value in values.items()
+        for name in (value if isinstance(value, dict) and value else [""])
+    }
+    assert documented == leaves
+
+
+def test_the_chart_has_the_version_of_the_program() -> None:
+    from sidecar import __version__  # noqa: PLC0415 - one test's concern
+
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
