@@ -137,6 +137,16 @@ class Lan:
         _ip(self._bridge, f"link set {_port(node)} up")
         _wait_until_up(node.netns, INTERFACE)
 
+    def remove_interface(self, node: Node) -> None:
+        """Delete the node's eth0, as an operator or a driver may."""
+        _ip(node.netns, f"link delete {INTERFACE}")
+
+    def make_interface(self, node: Node) -> None:
+        """Undo ``remove_interface``: another eth0 with the same MAC and addresses. Returns once it has a carrier."""
+        _ip(self._bridge, *_cable_steps(node))
+        _ip(node.netns, *_address_steps(node))
+        _wait_until_up(node.netns, INTERFACE)
+
     def open_socket(self, node: Node, factory: Callable[[], socket.socket]) -> socket.socket:
         """Return the socket that ``factory`` makes on ``node``, for use by this process."""
         return node.open_socket(factory)
@@ -164,17 +174,10 @@ class Lan:
             f"link set {BRIDGE} up",
         ]
         for host in self._hosts:
-            port = _port(host)
-            steps += [
-                f"link add {port} type veth peer name {INTERFACE} address {host.mac} netns {host.netns}",
-                f"link set {port} master {BRIDGE} up",
-            ]
+            steps += _cable_steps(host)
         _ip(self._bridge, *steps)
         for host in self._hosts:
-            steps = ["link set lo up", f"link set {INTERFACE} up", f"addr add {host.address}/24 dev {INTERFACE}"]
-            if _IPV6.exists():
-                steps.append(f"addr add {host.address6}/64 dev {INTERFACE} nodad")
-            _ip(host.netns, *steps)
+            _ip(host.netns, "link set lo up", *_address_steps(host))
         for host in self._hosts:
             _wait_until_up(host.netns, INTERFACE)
         _wait_until_up(self._bridge, BRIDGE)
@@ -227,6 +230,21 @@ def _host(lan: str, name: str, number: int) -> Node:
 
 def _port(node: Node) -> str:
     return f"to-{node.name}"
+
+
+def _cable_steps(node: Node) -> list[str]:
+    port = _port(node)
+    return [
+        f"link add {port} type veth peer name {INTERFACE} address {node.mac} netns {node.netns}",
+        f"link set {port} master {BRIDGE} up",
+    ]
+
+
+def _address_steps(node: Node) -> list[str]:
+    steps = [f"link set {INTERFACE} up", f"addr add {node.address}/24 dev {INTERFACE}"]
+    if _IPV6.exists():
+        steps.append(f"addr add {node.address6}/64 dev {INTERFACE} nodad")
+    return steps
 
 
 def _create(netns: str) -> None:

@@ -25,11 +25,15 @@ _GROUP_DEFAULTS = {"CARP_INTERFACE": "eth0", "CARP_KUBERNETES": "off", "CARP_LOG
 class SidecarNode:
     """The sidecar of ``node``. ``settings`` are its environment; runtime directory and log are kept in ``directory``.
 
-    It may be started again after it ended. Leaving it as a context manager kills what still runs.
+    ``python`` is the interpreter of all its processes. It may be started again after it ended. Leaving it as a context
+    manager kills what still runs.
     """
 
-    def __init__(self, node: Node, directory: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, node: Node, directory: Path, settings: Mapping[str, str], *, python: str = sys.executable
+    ) -> None:
         self.node = node
+        self._python = python
         self.runtime_dir = directory / f"run-{node.name}"
         self._log = directory / f"{node.name}.log"
         self._environment = {
@@ -52,7 +56,7 @@ class SidecarNode:
     def start(self, **settings: str) -> None:
         """Start it; ``settings`` change its environment from now on."""
         self._environment |= settings
-        command = [sys.executable, "-P", "-m", "sidecar", "run"]
+        command = [self._python, "-P", "-m", "sidecar", "run"]
         with self._log.open("ab") as log:
             self._process = self.node.popen(
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -2,6 +2,7 @@
 
 ``arp_prober`` asks the LAN itself, past every cache, so it sees each node that answers, also two at once.
 ``echo_prober`` goes through the client's kernel and its neighbour cache: what it misses is what a user would miss.
+``all_prober`` sends each echo request to every node: it sees all that would answer, whatever MAC they answer with.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Protocol, Self
 
 from sidecar.demo.answers import Answer, Answers
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
     from sidecar.demo.lan import Lan
 
-_ETH_P_ARP = 0x0806
 _ARP_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"
 _ARP_REQUEST, _ARP_REPLY = b"\x00\x01", b"\x00\x02"
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
+_ECHO_REQUEST6, _ECHO_REPLY6 = 128, 129
+ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+_ETHERNET = 14
+_IPV4, _IPV6 = struct.Struct("!BBHHHBBH4s4s"), struct.Struct("!IHBB16s16s")
 _SLOWEST_TURN = 0.1  # seconds until a stop is noticed
 
 
@@ -71,7 +75,7 @@ class ArpQuestion:
     def ask(self, number: int) -> bytes:
         """Return an Ethernet broadcast frame, of the least length of 60 bytes."""
         arp = _ARP_ETHERNET_IPV4 + _ARP_REQUEST + self.mac + self.askers[number] + bytes(6) + self.target
-        return (b"\xff" * 6 + self.mac + _ETH_P_ARP.to_bytes(2, "big") + arp).ljust(60, b"\0")
+        return (b"\xff" * 6 + self.mac + ETH_P_ARP.to_bytes(2, "big") + arp).ljust(60, b"\0")
 
     def read(self, packet: bytes) -> tuple[int, str] | None:
         """Read an Ethernet frame."""
@@ -110,6 +114,34 @@ class EchoQuestion:
         if (kind, identifier) != (_ECHO_REPLY, self.identifier):
             return None
         return number, self.nodes.get(packet[8], f"ttl {packet[8]}")
+
+
+@dataclass(frozen=True, slots=True)
+class AllQuestion:
+    """Echo requests for ``target`` in frames that reach every node (RFC 792, 4443); whoever has the address answers.
+
+    The replies are told apart by the TTLs in ``nodes``. Each probe has a number of its own, so that an answer which is
+    late counts for none but its own.
+    """
+
+    target: bytes
+    source: bytes
+    mac: bytes
+    nodes: Mapping[int, str]
+
+    @property
+    def period(self) -> int:
+        """How many pairs of identifier and sequence number there are."""
+        return 1 << 32
+
+    def ask(self, number: int) -> bytes:
+        """Return an Ethernet frame to all."""
+        return echo_frame(self.source, self.target, number=number, ethernet=_everyone(self.target) + self.mac)
+
+    def read(self, packet: bytes) -> tuple[int, str] | None:
+        """Read an Ethernet frame."""
+        read = read_echo_reply(packet, self.target)
+        return read and (read[0], self.nodes.get(read[1], f"ttl {read[1]}"))
 
 
 class Prober:
@@ -202,7 +234,12 @@ def arp_prober(lan: Lan, target: str, *, interval: float = 0.005) -> Prober:
         askers=tuple(IPv4Address(f"{SUBNET}.{number}").packed for number in range(128, 192)),
         nodes={_mac(node.mac): node.name for node in lan.nodes},
     )
-    return Prober(lan.client.open_socket(_arp_socket), question, address=(INTERFACE, _ETH_P_ARP), interval=interval)
+    return Prober(
+        lan.client.open_socket(lambda: packet_socket(ETH_P_ARP)),
+        question,
+        address=(INTERFACE, ETH_P_ARP),
+        interval=interval,
+    )
 
 
 def echo_prober(lan: Lan, target: str, *, interval: float = 0.005) -> Prober:
@@ -215,9 +252,69 @@ def echo_prober(lan: Lan, target: str, *, interval: float = 0.005) -> Prober:
     return Prober(lan.client.open_socket(_echo_socket), question, address=(target, 0), interval=interval)
 
 
-def _arp_socket() -> socket.socket:
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ARP))
-    sock.bind((INTERFACE, _ETH_P_ARP))
+def all_prober(lan: Lan, target: str, *, interval: float = 0.001) -> Prober:
+    """Return a prober that asks every node on the LAN whether it answers for ``target``.
+
+    The nodes are told for good where the client is, so that no answer waits for a question of their own.
+    """
+    address = ip_address(target)
+    source = lan.client.address if address.version == 4 else lan.client.address6
+    for node in lan.nodes:
+        node.run(["ip", "neighbour", "replace", source, "lladdr", lan.client.mac, "dev", INTERFACE, "nud", "permanent"])
+    question = AllQuestion(
+        target=address.packed,
+        source=ip_address(source).packed,
+        mac=_mac(lan.client.mac),
+        nodes={node.ttl: node.name for node in lan.nodes},
+    )
+    protocol = ETH_P_IP if address.version == 4 else ETH_P_IPV6
+    sock = lan.client.open_socket(lambda: packet_socket(protocol))
+    return Prober(sock, question, address=(INTERFACE, protocol), interval=interval)
+
+
+def echo_frame(source: bytes, target: bytes, *, number: int, ethernet: bytes) -> bytes:
+    """Return the Ethernet frame of an echo request; ``number`` is its identifier and sequence number."""
+    kind = _ECHO_REQUEST if len(target) == 4 else _ECHO_REQUEST6
+    message = struct.pack("!BBHI", kind, 0, 0, number)
+    if len(target) == 4:
+        length = _IPV4.size + len(message)
+        header = _IPV4.pack(0x45, 0, length, 0, 0x4000, 64, socket.IPPROTO_ICMP, 0, source, target)
+        header = header[:10] + internet_checksum(header).to_bytes(2, "big") + header[12:]
+        covered, protocol = message, ETH_P_IP
+    else:
+        header = _IPV6.pack(0x60000000, len(message), socket.IPPROTO_ICMPV6, 64, source, target)
+        covered = source + target + struct.pack("!II", len(message), socket.IPPROTO_ICMPV6) + message
+        protocol = ETH_P_IPV6
+    checksum = internet_checksum(covered).to_bytes(2, "big")
+    return b"".join((ethernet, protocol.to_bytes(2, "big"), header, message[:2], checksum, message[4:]))
+
+
+def read_echo_reply(frame: bytes, target: bytes) -> tuple[int, int] | None:
+    """Return the number and the TTL of an echo reply that ``target`` sent, or None where the frame is another."""
+    if len(target) == 4:
+        start, kind = _ETHERNET + _IPV4.size, _ECHO_REPLY
+        ours = (
+            frame[_ETHERNET : _ETHERNET + 1] == b"\x45" and frame[23] == socket.IPPROTO_ICMP and frame[26:30] == target
+        )
+        ttl = 22
+    else:
+        start, kind = _ETHERNET + _IPV6.size, _ECHO_REPLY6
+        ours = frame[20:21] == bytes([socket.IPPROTO_ICMPV6]) and frame[22:38] == target
+        ttl = 21
+    if not ours or len(frame) < start + 8 or frame[start] != kind:
+        return None
+    return int.from_bytes(frame[start + 4 : start + 8], "big"), frame[ttl]
+
+
+def _everyone(target: bytes) -> bytes:
+    """The MAC of all hosts of that IP version (RFC 2464, section 7)."""
+    return b"\xff" * 6 if len(target) == 4 else b"\x33\x33\x00\x00\x00\x01"
+
+
+def packet_socket(protocol: int) -> socket.socket:
+    """Return a packet socket on the interface that sees the frames of one EtherType."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+    sock.bind((INTERFACE, protocol))
     return sock
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from sidecar.capture.files import frames
 from sidecar.demo.apiserver import VERSION, ApiServer
 from sidecar.demo.forward import ApiForwarder
 from sidecar.demo.lan import NETNS, Lan, LanError, Node
-from sidecar.demo.probe import Prober, arp_prober, echo_prober
+from sidecar.demo.probe import ETH_P_ARP, Prober, all_prober, arp_prober, echo_prober, packet_socket
+from sidecar.net.neighbor import announcements
 from tests.netns.peers import until
 
 VIP = "10.77.0.100"
@@ -59,6 +61,17 @@ def test_a_pulled_cable_takes_the_carrier(lan: Lan) -> None:
     lan.link_up(first)
     assert "LOWER_UP" in first.run(["ip", "link", "show", "eth0"]).stdout
     until(lambda: reaches(lan, first.address), "the node is back on the LAN")
+
+
+def test_an_interface_is_deleted_and_made_anew(lan: Lan) -> None:
+    first = lan.nodes[0]
+    lan.remove_interface(first)
+    assert first.run(["ip", "link", "show", "eth0"], check=False).returncode == 1
+    assert not reaches(lan, first.address)
+    lan.make_interface(first)
+    [link] = json.loads(first.run(["ip", "-j", "address", "show", "eth0"]).stdout)
+    assert link["address"] == first.mac
+    until(lambda: reaches(lan, first.address) and reaches(lan, first.address6), "the node is back on the LAN")
 
 
 def multicast_sender(node: Node) -> socket.socket:
@@ -183,7 +196,7 @@ def test_the_probers_see_who_answers_the_outage_and_two_at_once(lan: Lan) -> Non
         until(lambda: all(prober.answers().outages(since=gone) for prober in (arp, echo)), "an outage is seen")
         bind(second)
         # The client learns of the move as it does from a sidecar: by a gratuitous ARP.
-        until(lambda: announce(second) and last(arp) == last(echo) == "node-2", "node-2 answers")
+        until(lambda: announce(second) or last(arp) == last(echo) == "node-2", "node-2 answers", every=0.1)
         back = time.monotonic()
         assert arp.answers().overlap() == 0.0
         bind(third)
@@ -200,13 +213,31 @@ def bind(node: Node) -> None:
     node.run(["ip", "address", "add", f"{VIP}/32", "dev", "eth0"])
 
 
-def announce(node: Node) -> bool:
-    return node.run(["arping", "-U", "-c", "1", "-I", "eth0", "-s", VIP, VIP], check=False).returncode in (0, 1)
+def announce(node: Node) -> None:
+    with node.open_socket(lambda: packet_socket(ETH_P_ARP)) as sock:
+        for frame in announcements(mac=bytes.fromhex(node.mac.replace(":", "")), address=IPv4Address(VIP)):
+            sock.send(frame)
 
 
 def last(prober: Prober) -> str | None:
     latest = prober.latest()
     return latest.node if latest else None
+
+
+@pytest.mark.parametrize("vip", [VIP, "fd77::100"])
+def test_a_probe_to_all_is_answered_by_each_that_has_the_address(lan: Lan, vip: str) -> None:
+    host = "32" if vip == VIP else "128 nodad"
+    with all_prober(lan, vip) as prober:
+        for number, node in enumerate(lan.nodes, start=1):
+            node.run(["ip", "address", "add", *f"{vip}/{host}".split(), "dev", "eth0"])
+            answering = {f"node-{each}" for each in range(1, number + 1)}
+            until(lambda wanted=answering: last_probe(prober) == wanted, f"{answering} answer the same probe")
+
+
+def last_probe(prober: Prober) -> set[str]:
+    """Who answered the last probe that anybody answered."""
+    received = prober.answers().received
+    return {answer.node for answer in received if answer.probe == received[-1].probe}
 
 
 ASK = """

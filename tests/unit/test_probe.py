@@ -1,12 +1,13 @@
 import socket
 import struct
 import time
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from sidecar.demo.answers import Answers
-from sidecar.demo.probe import ArpQuestion, EchoQuestion, Prober
+from sidecar.demo.probe import AllQuestion, ArpQuestion, EchoQuestion, Prober, echo_frame, read_echo_reply
+from sidecar.protocol.packet import internet_checksum
 
 VIP = IPv4Address("10.77.0.100").packed
 OURS = bytes.fromhex("0200000000c8")
@@ -152,3 +153,49 @@ def test_a_prober_without_answers_sees_an_outage_and_stops_all_the_same() -> Non
     count = len(prober.answers().sent)
     assert count > 0
     assert len(prober.answers().sent) == count
+
+
+VIP6 = IPv6Address("fd77::100").packed
+CLIENT, CLIENT6 = IPv4Address("10.77.0.200").packed, IPv6Address("fd77::200").packed
+ALL = AllQuestion(target=VIP, source=CLIENT, mac=OURS, nodes={61: "node-1"})
+ALL6 = AllQuestion(target=VIP6, source=CLIENT6, mac=OURS, nodes={61: "node-1"})
+
+
+def reply_to(question: AllQuestion, number: int, *, ttl: int = 61) -> bytes:
+    """The node's answer: source and target change places, and the message's type is that of a reply."""
+    sent = bytearray(echo_frame(question.target, question.source, number=number, ethernet=OURS + NODE_1))
+    sent[22 if len(question.target) == 4 else 21] = ttl
+    start = 34 if len(question.target) == 4 else 54
+    sent[start] = 0 if len(question.target) == 4 else 129
+    return bytes(sent)
+
+
+@pytest.mark.parametrize(("question", "everyone"), [(ALL, "ffffffffffff"), (ALL6, "333300000001")])
+def test_a_question_to_all_reaches_every_host(question: AllQuestion, everyone: str) -> None:
+    assert question.ask(7)[:12] == bytes.fromhex(everyone) + OURS
+
+
+def test_the_checksums_of_an_echo_frame_are_right() -> None:
+    frame = ALL.ask(0xDEADBEEF)
+    assert internet_checksum(frame[14:34]) == internet_checksum(frame[34:]) == 0
+    assert frame[38:] == b"\xde\xad\xbe\xef"
+    frame = ALL6.ask(0xDEADBEEF)
+    assert internet_checksum(frame[22:54] + struct.pack("!II", 8, 58) + frame[54:]) == 0
+
+
+@pytest.mark.parametrize("question", [ALL, ALL6])
+def test_an_answer_to_all_tells_its_probe_and_its_node(question: AllQuestion) -> None:
+    assert question.period == 1 << 32
+    assert question.read(reply_to(question, 0xCAFE0001)) == (0xCAFE0001, "node-1")
+    assert question.read(reply_to(question, 3, ttl=99)) == (3, "ttl 99")
+
+
+@pytest.mark.parametrize("question", [ALL, ALL6])
+def test_other_frames_are_no_answer_to_all(question: AllQuestion) -> None:
+    reply = reply_to(question, 1)
+    assert question.read(question.ask(1)) is None
+    assert question.read(reply[:-1]) is None
+    assert question.read(b"") is None
+    assert read_echo_reply(reply, question.source) is None
+    other = ALL6 if question is ALL else ALL
+    assert other.read(reply) is None
