@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,13 +47,13 @@ class Setting:
 
 
 class Trio:
-    """The three of them; none runs at first.
+    """The three of them; none runs at first. ``first_python`` is the interpreter of the first one.
 
     The second one preempts, and their skews are far apart: without the first one it leads, even where it was late to
     be run and the third one stood up before it.
     """
 
-    def __init__(self, lan: Lan, directory: Path, setting: Setting) -> None:
+    def __init__(self, lan: Lan, directory: Path, setting: Setting, *, first_python: str = sys.executable) -> None:
         self.lan = lan
         self.directory = directory
         self.setting = setting
@@ -60,8 +61,8 @@ class Trio:
         self.secret.write_text("three of a kind")
         common = {"CARP_VHID": "42", "CARP_VIPS": ",".join(setting.vips), "CARP_PASSWORD_FILE": str(self.secret)}
         self.sidecars = tuple(
-            SidecarNode(node, directory, common | dict(setting.settings) | own)
-            for node, own in zip(lan.nodes, OWN, strict=True)
+            SidecarNode(node, directory, common | dict(setting.settings) | own, python=python)
+            for node, own, python in zip(lan.nodes, OWN, (first_python, *[sys.executable] * 2), strict=True)
         )
         for family in ("ipv4", "ipv6"):
             # The client never asks again where an address is: it learns of a move by an announcement or not at all.
