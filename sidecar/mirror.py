@@ -1,38 +1,56 @@
-"""The parent's side of the agent: started where there is a Kubernetes to mirror into, and never waited for."""
+"""The parent's side of the agent: started where there is something to mirror or to listen at, and never waited for."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import os
 import time
+from collections.abc import Callable
 
 from sidecar.children import Child, Restarts, spawn
 from sidecar.ipc.channel import ChannelClosedError
-from sidecar.ipc.messages import Message, MessageError, MirroredGroup, Snapshot, StartAgent, Stop
+from sidecar.ipc.messages import (
+    Message,
+    MessageError,
+    MirroredGroup,
+    Snapshot,
+    StartAgent,
+    StatusReply,
+    StatusRequest,
+    Stop,
+    Unavailable,
+)
 from sidecar.ipc.plan import Plan
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
 
 NAME = "agent"
+ANSWERED_WITHIN = 4.0
+"""Seconds in which a second question is not put to the engine: an agent that is beside itself must not flood it."""
 
 
 class Mirror:
-    """One agent after the other. ``child`` is the one that runs now, or None."""
+    """One agent after the other. ``child`` is the one that runs now, or None; ``ask`` gets its questions."""
 
-    def __init__(self, plan: Plan, reactor: Reactor, restarts: Restarts) -> None:
+    def __init__(
+        self, plan: Plan, reactor: Reactor, restarts: Restarts, ask: Callable[[StatusRequest], object]
+    ) -> None:
         self.child: Child | None = None
         self._plan = plan
         self._reactor = reactor
         self._restarts = restarts
+        self._ask = ask
+        self._asked_at = -math.inf
         self._snapshot: Snapshot | None = None
 
     def start(self) -> None:
-        """Start the agent if the mirror is on; where that fails, it is tried again later."""
-        kubernetes = self._plan.kubernetes
-        if kubernetes is None:
-            return
+        """Start the agent if there is something for it to do; where that fails, it is tried again later."""
         plan = self._plan
+        if plan.kubernetes is None and not plan.http_listen:
+            return
         try:
             child = spawn(NAME, [plan.log_level, plan.log_format], now=time.monotonic())
         except OSError as error:
@@ -43,7 +61,9 @@ class Mirror:
         self._reactor.watch(child.channel.fileno(), self._speaks)
         groups = tuple(MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips) for g in plan.groups)
         with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
-            child.channel.send(StartAgent(node=plan.node_name, kubernetes=kubernetes, groups=groups))
+            child.channel.send(
+                StartAgent(node=plan.node_name, kubernetes=plan.kubernetes, groups=groups, http_listen=plan.http_listen)
+            )
             if self._snapshot is not None:
                 child.channel.send(self._snapshot)
 
@@ -60,13 +80,37 @@ class Mirror:
         """Note that the agent is gone."""
         self.child = None
 
+    def answer(self, answer: StatusReply | Unavailable) -> None:
+        """Pass on what the engine says to the agent's question, or why it says nothing."""
+        self._asked_at = -math.inf
+        try:
+            self._tell(answer)
+        except MessageError as error:
+            self._tell(Unavailable(why=str(error)))
+
     def _speaks(self) -> None:
-        if self.child is None:
+        child = self.child
+        if child is None:
             return
         try:
-            self.child.channel.receive()
+            received = child.channel.receive()
         except (ChannelClosedError, MessageError):
-            self._reactor.unwatch(self.child.channel.fileno())
+            self._reactor.unwatch(child.channel.fileno())
+            return
+        match received:
+            case (StatusRequest() as request, []):
+                self._asks(request, time.monotonic())
+            case (message, descriptors):
+                log.error("the agent sent a %s, which is not for the parent", type(message).__name__)
+                for stray in descriptors:
+                    os.close(stray)
+            case None:
+                pass
+
+    def _asks(self, request: StatusRequest, now: float) -> None:
+        if now - self._asked_at >= ANSWERED_WITHIN:
+            self._asked_at = now
+            self._ask(request)
 
     def _tell(self, message: Message) -> None:
         if self.child is None:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from sidecar import privileges
 from sidecar.children import Child, Restarts, describe, reap
 from sidecar.commands import Commands, Run
@@ -39,6 +41,7 @@ from sidecar.ipc.messages import (
     StatusRequest,
     Stop,
     Stopped,
+    Unavailable,
 )
 from sidecar.ipc.plan import Plan, decode_plan
 from sidecar.maintenance import Maintenance
@@ -57,7 +60,7 @@ COMMANDS_AT_STOP = 10.0
 """Seconds that down commands have after that: less in all than the 30 s that Kubernetes waits before it kills."""
 HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that start-up blocks, so that none is lost before its handler stands."""
-_OWN_QUESTION = 0  # the token of a status request by SIGUSR1; clients have others
+_OWN_QUESTION = 0  # the token of a status request by SIGUSR1; clients have higher ones, the agent has lower ones
 
 
 class Stage(enum.Enum):
@@ -98,7 +101,7 @@ class Supervisor:
         self._control = ControlServer(Path(plan.runtime_dir))
         self._elector = Elector(plan, self._reactor, self._obey)
         self._restarts = Restarts()
-        self._mirror = Mirror(plan, self._reactor, self._restarts)
+        self._mirror = Mirror(plan, self._reactor, self._restarts, self._asked_by_agent)
         self._commands = Commands(plan.groups, self._reactor)
         self._maintenance = Maintenance(Path(plan.runtime_dir))
         self._stage = Stage.RUNNING
@@ -189,6 +192,8 @@ class Supervisor:
             now = time.monotonic()
             delay = self._restarts.schedule(child.name, lived=now - child.started, now=now)
             log.error("the %s %s; it starts again in %.0f s", child.name, describe(code), delay)
+        if child.name == "engine":
+            self._mirror.answer(Unavailable(why=self._engine_gone()))  # whatever it was asked
 
     def _restart_due(self) -> None:
         now = time.monotonic()
@@ -217,6 +222,8 @@ class Supervisor:
                 self._mirror.show(message)
             case StatusReply(token=token) if token == _OWN_QUESTION:
                 self._log_status(message)
+            case StatusReply(token=token) if token < _OWN_QUESTION:
+                self._mirror.answer(msgspec.structs.replace(message, token=-token))
             case StatusReply():
                 self._control.answer(message)
             case Stopped():
@@ -310,7 +317,16 @@ class Supervisor:
                 self._elector.tell(self._maintenance.instruction())
                 self._control.tell(client, Done(text=text))
             case StatusRequest(token=token) if self._elector.child is None:
-                wait = self._restarts.wait("engine", time.monotonic())
-                self._control.refuse(token, f"the engine is not running; it starts again in {wait:.0f} s")
+                self._control.refuse(token, self._engine_gone())
             case StatusRequest():
                 self._elector.tell(request)
+
+    def _asked_by_agent(self, request: StatusRequest) -> None:
+        if self._elector.child is None:
+            self._mirror.answer(Unavailable(why=self._engine_gone()))
+        elif request.token > _OWN_QUESTION:
+            self._elector.tell(StatusRequest(token=-request.token, first=request.first))
+
+    def _engine_gone(self) -> str:
+        wait = self._restarts.wait("engine", time.monotonic())
+        return f"the engine is not running; it starts again in {wait:.0f} s"

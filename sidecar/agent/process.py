@@ -1,18 +1,28 @@
-"""The agent's process: rights dropped, then an asyncio loop between the parent's channel and the reconciler."""
+"""The agent's process: rights dropped, then an asyncio loop between the parent's channel, the reconciler and HTTP."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import signal
 import socket
+from collections.abc import AsyncIterator
+from typing import Protocol
 
 from sidecar import privileges
-from sidecar.agent.api import KubernetesPods
-from sidecar.agent.reconciler import Reconciler
+from sidecar.agent.question import Engine
 from sidecar.ipc.channel import Channel, ChannelClosedError
-from sidecar.ipc.messages import MessageError, Snapshot, StartAgent, Stop
+from sidecar.ipc.messages import (
+    MessageError,
+    Snapshot,
+    StartAgent,
+    StatusReply,
+    StatusRequest,
+    Stop,
+    Unavailable,
+)
 from sidecar.observe import log as observe_log
 
 log = logging.getLogger(__name__)
@@ -38,40 +48,93 @@ async def _run(channel: Channel) -> int:
     if not isinstance(start, StartAgent):
         log.error("the parent began with a %s", type(start).__name__)
         return 1
+
+    def ask(request: StatusRequest) -> None:
+        with contextlib.suppress(BlockingIOError, ChannelClosedError):  # a question may be lost
+            channel.send(request)
+
+    engine = Engine(ask)
+    async with contextlib.AsyncExitStack() as stack:
+        mirror = None if start.kubernetes is None else await stack.enter_async_context(_mirroring(start, inbox))
+        if start.http_listen:
+            await stack.enter_async_context(_listening(start.http_listen, engine))
+        return await _serve(inbox, engine, mirror)
+
+
+class _Mirror(Protocol):
+    """What writes the roles down where people see them."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def offer(self, snapshot: Snapshot) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def _mirroring(start: StartAgent, inbox: asyncio.Queue[object]) -> AsyncIterator[_Mirror]:
+    """Mirror into Kubernetes; the inbox gets None when that has ended. Only here is its client loaded: 20 MB."""
+    from sidecar.agent.api import KubernetesPods  # noqa: PLC0415 - as above
+    from sidecar.agent.reconciler import Reconciler  # noqa: PLC0415 - as above
+
+    plan = start.kubernetes
+    assert plan is not None  # noqa: S101 - narrowing
     connections: list[KubernetesPods] = []
 
     async def connect() -> KubernetesPods:
-        connections.append(await KubernetesPods.connect(start.kubernetes))
+        connections.append(await KubernetesPods.connect(plan))
         return connections[-1]
 
     reconciler = Reconciler(
         connect=connect,
-        pod_name=start.kubernetes.pod_name,
-        role_label=start.kubernetes.role_label,
+        pod_name=plan.pod_name,
+        role_label=plan.role_label,
         groups=start.groups,
         jitter=random.random,
     )
     work = asyncio.create_task(reconciler.run())
     work.add_done_callback(lambda _: inbox.put_nowait(None))
     try:
-        await _serve(inbox, reconciler)
-        return 0 if work.done() and work.result() is None else 1
+        yield reconciler
     finally:
         work.cancel()
         for connection in connections:
             await connection.close()
 
 
-async def _serve(inbox: asyncio.Queue[object], reconciler: Reconciler) -> None:
-    """Pass messages on until the reconciler has finished or the parent is gone."""
+@contextlib.asynccontextmanager
+async def _listening(where: str, engine: Engine) -> AsyncIterator[None]:
+    """Serve HTTP."""
+    from sidecar.agent.listener import Listener  # noqa: PLC0415 - aiohttp's server takes its memory where it is used
+    from sidecar.agent.site import Site  # noqa: PLC0415 - as above
+
+    work = asyncio.create_task(Listener(where, Site(engine, mirror=lambda: None)).run())
+    try:
+        yield
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+async def _serve(inbox: asyncio.Queue[object], engine: Engine, mirror: _Mirror | None) -> int:
+    """Pass messages on until the mirror has finished or the parent is gone; return the exit code."""
     while (message := await inbox.get()) is not None:
         match message:
+            case StatusReply() | Unavailable():
+                engine.heard(message)
+            case Snapshot() if mirror is not None:
+                mirror.offer(message)
+            case Stop() if mirror is not None:
+                mirror.finish()
             case Snapshot():
-                reconciler.offer(message)
+                pass
             case Stop():
-                reconciler.finish()
+                return 0
             case _:
                 log.error("the parent sent a %s, which is not for the agent", type(message).__name__)
+    return 0 if mirror is not None and mirror.finished else 1
 
 
 def _drain(channel: Channel, inbox: asyncio.Queue[object]) -> None:

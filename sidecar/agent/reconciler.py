@@ -56,6 +56,8 @@ class Reconciler:
         self._newest: Snapshot | None = None
         self._changed = asyncio.Event()
         self._finishing = False
+        self.finished = False
+        """Set once all is written that there was to write after ``finish``."""
         self._complaint: object = None
         self._refusals = 0
 
@@ -81,6 +83,7 @@ class Reconciler:
             snapshot = self._newest
             if snapshot is None:
                 if self._finishing:
+                    self.finished = True
                     return
                 continue
             try:
@@ -93,6 +96,7 @@ class Reconciler:
             self._settle()
             delay = 0.0
             if self._finishing and snapshot is self._newest:
+                self.finished = True
                 return
 
     async def _wait(self, delay: float) -> None:

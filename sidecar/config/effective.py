@@ -25,6 +25,7 @@ def effective_dict(loaded: Loaded) -> dict[str, Any]:
         "runtime_dir": plan.runtime_dir,
         "log_level": plan.log_level,
         "log_format": plan.log_format,
+        "http_listen": plan.http_listen or "off",
         "kubernetes": "off",
     }
     if plan.kubernetes is not None:

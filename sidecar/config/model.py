@@ -248,6 +248,13 @@ class GlobalKeys(_Keys):
     ] = "/run/carp-sidecar"
     """Directory of the control socket."""
 
+    http_listen: Annotated[
+        Annotated[str, AfterValidator(values.http_listen)],
+        Remedy("use address:port, such as 127.0.0.1:9112 or [::]:9112, or off"),
+    ] = "127.0.0.1:9112"
+    """Address and port of the HTTP listener with the probes, the metrics and the status page; `off` or nothing: none.
+    It is read-only, and on loopback unless told otherwise. A port that is taken is a warning, and is tried again."""
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Lower, Remedy("use debug, info, warning or error")
     ] = "info"

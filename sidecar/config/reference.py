@@ -15,7 +15,8 @@ Made from the settings' model by `make docs`; a test fails where this page and t
 
 Each setting comes from an environment variable, or from a YAML file under its key (the variable without `CARP_`, in
 lower case). The environment goes before the file, the file before the defaults; within the file, what stands under
-`nodes:` for this node goes before the group's own, and that before the top level. An empty value counts as unset.
+`nodes:` for this node goes before the group's own, and that before the top level. An empty value counts as unset, but
+for CARP_HTTP_LISTEN.
 `carp-sidecar check` prints what is in force, secrets masked; every mistake ends with exit code 2 and one line that
 names the setting, the fault and the remedy.
 

@@ -123,6 +123,7 @@ def load(
             log_format=keys.log_format,
             groups=tuple(plan for plan in plans if plan is not None),
             kubernetes=kubernetes,
+            http_listen=_http_listen(keys, shared),
         ),
         warnings=tuple(
             dict.fromkeys(line for each, given in zip(placed, passwords, strict=True) for line in cautions(each, given))
@@ -271,6 +272,12 @@ def _check_label(role_label: str, every: Sequence[Group], *, shared: Layer, prob
 def _value(layer: Layer, field: str) -> str | None:
     setting = layer.get(field)
     return setting.value if setting is not None and setting.state is State.GIVEN else None
+
+
+def _http_listen(keys: GlobalKeys, shared: Layer) -> str:
+    """Return where to listen, or "". Unlike with other settings, an empty value means something: not there."""
+    empty = "http_listen" in shared and shared["http_listen"].state is State.EMPTY
+    return "" if empty or keys.http_listen == values.HTTP_OFF else keys.http_listen
 
 
 def _only(model: type[GlobalKeys], layer: Layer) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LAST_PORT = 65535
+HTTP_OFF = "off"
 _SOCKET_DIRECTORY_BYTES = 90  # sun_path holds 107, and the socket's own name comes after it
 
 
@@ -208,6 +210,20 @@ def socket_directory(text: str) -> str:
     if len(text.encode()) > _SOCKET_DIRECTORY_BYTES:
         raise FaultError(f"{show(text)} is too long for a Unix socket's directory")
     return text
+
+
+def http_listen(text: str) -> str:
+    """Read ``address:port``, an IPv6 address in brackets, or ``off``."""
+    if text.lower() == HTTP_OFF:
+        return HTTP_OFF
+    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:]*)):([0-9]{1,5})", text)
+    if found is None:
+        raise FaultError(f"{show(text)} is not address:port")
+    address = f"[{_ipv6(found[1])}]" if found[1] else str(_ipv4(found[2]))
+    port = int(found[3])
+    if not 1 <= port <= _LAST_PORT:
+        raise FaultError(f"port {port} is out of range")
+    return f"{address}:{port}"
 
 
 def command(text: object) -> tuple[str, ...]:

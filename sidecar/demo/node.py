@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from sidecar.ipc.messages import GroupStatus, StatusReply
 
 _STOPS_WITHIN = 20.0
-_GROUP_DEFAULTS = {"CARP_INTERFACE": "eth0", "CARP_KUBERNETES": "off", "CARP_LOG_FORMAT": "text"}
+_GROUP_DEFAULTS = {
+    "CARP_INTERFACE": "eth0",
+    "CARP_KUBERNETES": "off",
+    "CARP_HTTP_LISTEN": "off",
+    "CARP_LOG_FORMAT": "text",
+}
 
 
 class SidecarNode:

@@ -83,7 +83,8 @@ class GroupRunner:
         self._refused: Counter[tuple[IPAddress, DropReason]] = Counter()
         """Since the last advert that was not."""
         self._rivals = Rivals()
-        self._transitions = 0
+        self._transitions: Counter[Reason] = Counter()
+        self._announcements = 0
         self._since = time.time()
         self._reason = ""
         self._detail = ""
@@ -187,6 +188,7 @@ class GroupRunner:
         return packet.pack(header)
 
     def _announce(self) -> None:
+        self._announcements += 1
         wire = next(iter(self.port.wires.values()))  # a packet socket sends frames of any kind
         for vip in self.vips:
             for frame in neighbor.announcements(mac=self.port.mac, address=vip):
@@ -205,7 +207,7 @@ class GroupRunner:
     # What people see ---------------------------------------------------------------------------------------------
 
     def _note_role(self, change: effects.RoleChanged) -> None:
-        self._transitions += 1
+        self._transitions[change.reason] += 1
         self._since = time.time()
         of_link = change.reason in (Reason.LINK_DOWN, Reason.LINK_UP)
         self._reason = change.reason
@@ -275,7 +277,7 @@ class GroupRunner:
             role=self.group.role,
             since=self._since,
             reason=self._reason,
-            transitions=self._transitions,
+            transitions=self._transitions.total(),
         )
 
     def status(self) -> GroupStatus:
@@ -294,7 +296,8 @@ class GroupRunner:
             master=None if master is None else str(master),
             source=str(self.group.config.source),
             second_source=None if self.group.config.second_source is None else str(self.group.config.second_source),
-            transitions=self._transitions,
+            transitions=self._transitions.total(),
+            transitions_by_reason={reason.value: count for reason, count in sorted(self._transitions.items())},
             advbase=self.plan.advbase,
             advskew=self.plan.advskew,
             demotion=self.group.demotion,
@@ -310,6 +313,7 @@ class GroupRunner:
             adverts_sent=self._sent,
             adverts_received=self._received,
             send_errors=self._send_errors,
+            announcements=self._announcements,
             drops={reason.value: count for reason, count in sorted(self._drops.items())},
             peers=self.peers.status(),
             rivals=tuple(str(each) for each in self._rivals.standing(since=now - 3 * self.group.interval)),

@@ -69,7 +69,10 @@ class Released(Message, frozen=True, tag=True):
 
 
 class StatusRequest(Message, frozen=True, tag=True):
-    """Tell how the groups stand, from number ``first`` on; ``carp-sidecar status`` sends it to the control socket."""
+    """Tell how the groups stand, from number ``first`` on.
+
+    ``carp-sidecar status`` sends it to the control socket, the agent to the parent.
+    """
 
     token: int
     first: int = 0
@@ -165,6 +168,7 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source: str
     second_source: str | None = None
     transitions: int
+    transitions_by_reason: dict[str, int] = {}
     advbase: int
     advskew: int
     demotion: int = 0
@@ -172,6 +176,8 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     adverts_sent: int
     adverts_received: int
     send_errors: int
+    announcements: int = 0
+    """Times that the LAN was told where the VIPs are."""
     drops: dict[str, int]
     peers: tuple[PeerStatus, ...] = ()
     rivals: tuple[str, ...] = ()
@@ -265,11 +271,12 @@ class MirroredGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class StartAgent(Message, frozen=True, tag=True):
-    """Mirror these groups into this pod."""
+    """Mirror these groups into this pod (None: into none), and tell of them at ``http_listen`` ("": nowhere)."""
 
     node: str
-    kubernetes: KubernetesPlan
+    kubernetes: KubernetesPlan | None
     groups: tuple[MirroredGroup, ...]
+    http_listen: str = ""
 
 
 AnyMessage = (

@@ -65,7 +65,10 @@ class KubernetesPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that the long-lived processes were told. ``kubernetes`` is None where the mirror is off."""
+    """Everything that the long-lived processes were told.
+
+    ``kubernetes`` is None where the mirror is off; ``http_listen`` is ``address:port``, or "" for no listener.
+    """
 
     node_name: str
     runtime_dir: str
@@ -73,6 +76,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     log_format: str
     groups: tuple[GroupPlan, ...]
     kubernetes: KubernetesPlan | None
+    http_listen: str = ""
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -8,15 +8,19 @@ from sidecar.ipc.messages import DemotionStatus, GroupStatus, LagStatus, PeerSta
 from sidecar.observe.moment import rfc3339
 
 
-def as_json_text(reply: StatusReply) -> str:
+def as_document(reply: StatusReply) -> dict[str, object]:
     """Return one JSON object: ``node``, ``groups``, ``interfaces``, ``lag`` in seconds; times are RFC 3339."""
-    document = {
+    return {
         "node": reply.node,
         "groups": [_group_object(group) for group in reply.groups],
         "interfaces": msgspec.to_builtins(reply.interfaces),
         "lag": msgspec.to_builtins(reply.lag),
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def as_json_text(reply: StatusReply) -> str:
+    """Return that object as text for people and machines."""
+    return msgspec.json.format(msgspec.json.encode(as_document(reply)), indent=2).decode()
 
 
 def _group_object(group: GroupStatus) -> dict[str, object]:

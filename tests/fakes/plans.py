@@ -33,7 +33,9 @@ def group_plan(**changes: Any) -> GroupPlan:
     return msgspec.structs.replace(plan, **changes)
 
 
-def node_plan(*groups: GroupPlan, runtime_dir: str = "/run/carp-sidecar", kubernetes: bool = True) -> Plan:
+def node_plan(
+    *groups: GroupPlan, runtime_dir: str = "/run/carp-sidecar", kubernetes: bool = True, http_listen: str = ""
+) -> Plan:
     mirror = KubernetesPlan(pod_name="pod", pod_namespace="default", role_label="carp-role", kubeconfig="")
     return Plan(
         node_name="node-1",
@@ -42,4 +44,5 @@ def node_plan(*groups: GroupPlan, runtime_dir: str = "/run/carp-sidecar", kubern
         log_format="json",
         groups=groups,
         kubernetes=mirror if kubernetes else None,
+        http_listen=http_listen,
     )

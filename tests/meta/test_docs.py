@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.agent import metrics
 from sidecar.cli import main
 from sidecar.config.model import GlobalKeys, GroupKeys
 from sidecar.config.reference import markdown
@@ -33,6 +34,10 @@ def test_the_chart_knows_every_setting_of_the_file() -> None:
     keys = values_schema.values()["properties"]["config"]["properties"].keys()
     file = GroupKeys.model_fields.keys() | GlobalKeys.model_fields.keys() | {"groups", "nodes"}
     assert keys == file - values_schema.KEPT_OUT
+
+
+def test_the_metrics_page_is_made_from_the_table() -> None:
+    assert (ROOT / "docs/metrics.md").read_text() == metrics.markdown(), "run `make docs`"
 
 
 def test_the_diagram_is_drawn_from_the_table() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,18 @@ import pytest
 from sidecar.children import Child, spawn
 from sidecar.demo.apiserver import ApiServer
 from sidecar.demo.store import Target
-from sidecar.ipc.messages import GroupRole, MirroredGroup, Released, Snapshot, StartAgent, Stop
+from sidecar.ipc.messages import (
+    GroupRole,
+    MirroredGroup,
+    Released,
+    Snapshot,
+    StartAgent,
+    StatusRequest,
+    Stop,
+    Unavailable,
+)
 from sidecar.ipc.plan import KubernetesPlan
+from tests.fakes.statuses import status_reply
 from tests.netns.peers import until
 
 GROUP = MirroredGroup(name="web", interface="eth0", vhid=42, vips=("10.0.0.200/32",))
@@ -140,4 +152,90 @@ def test_what_is_not_for_the_agent_is_logged_and_ignored(
 def test_nonsense_is_the_end(api: ApiServer, tmp_path: Path) -> None:
     with running(api.write_kubeconfig(tmp_path / "config")) as agent:
         agent.channel.socket.send(b"\1nonsense")
+        assert agent.process.wait(60) == 1
+
+
+# The listener --------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def listening(kubeconfig: Path | None = None) -> Iterator[tuple[Child, int]]:
+    """An agent with a listener, and with the mirror where a kubeconfig is given."""
+    port = free_port()
+    plan = (
+        None
+        if kubeconfig is None
+        else KubernetesPlan(pod_name="carp-1", pod_namespace="edge", role_label="carp-role", kubeconfig=str(kubeconfig))
+    )
+    with running() as agent:
+        agent.channel.send(StartAgent(node="node-1", kubernetes=plan, groups=(GROUP,), http_listen=f"127.0.0.1:{port}"))
+        until(lambda: get(port, "/") is not None, "it listens")
+        yield agent, port
+
+
+def get(port: int, path: str) -> tuple[int, str] | None:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 60) as sock:
+            sock.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            with sock.makefile("r", newline="") as file:
+                head, _, body = file.read().partition("\r\n\r\n")
+    except ConnectionError:
+        return None
+    return int(head.split()[1]), body
+
+
+def asked(agent: Child) -> StatusRequest:
+    """Wait for the agent's question."""
+    agent.channel.socket.settimeout(60)
+    received = agent.channel.receive()
+    assert received is not None
+    assert isinstance(received[0], StatusRequest)
+    return received[0]
+
+
+def loaded(agent: Child, library: str) -> bool:
+    return library in Path(f"/proc/{agent.process.pid}/maps").read_text()
+
+
+def test_the_listener_tells_what_the_parent_answers_and_without_kubernetes_its_client_is_not_loaded() -> None:
+    with listening() as (agent, port), ThreadPoolExecutor() as pool:
+        agent.channel.send(ROLES)  # for a mirror, which there is none of
+        answer = pool.submit(get, port, "/status")
+        agent.channel.send(status_reply(token=asked(agent).token))
+        assert answer.result(60) is not None
+        status, body = answer.result(60) or (0, "")
+        assert (status, json.loads(body)["node"], json.loads(body)["mirror"]) == (200, "node-1", None)
+        assert loaded(agent, "aiohttp")
+        assert not loaded(agent, "pydantic")
+        assert not loaded(agent, "yaml")
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 0
+
+
+def test_an_engine_that_is_gone_is_unhealthy_in_the_parents_words() -> None:
+    with listening() as (agent, port), ThreadPoolExecutor() as pool:
+        answer = pool.submit(get, port, "/healthz")
+        asked(agent)
+        agent.channel.send(Unavailable(why="the engine is not running; it starts again in 2 s"))
+        assert answer.result(60) == (503, "the engine is not running; it starts again in 2 s\n")
+
+
+def test_health_does_not_depend_on_the_api_server(tmp_path: Path) -> None:
+    with listening(tmp_path / "no-such-kubeconfig") as (agent, port), ThreadPoolExecutor() as pool:
+        agent.channel.send(ROLES)
+        answer = pool.submit(get, port, "/healthz")
+        agent.channel.send(status_reply(token=asked(agent).token))
+        assert answer.result(60) == (200, "ok\n")
+
+
+def test_without_its_parent_a_listener_ends_too() -> None:
+    with listening() as (agent, _):
+        agent.channel.close()
         assert agent.process.wait(60) == 1

@@ -14,6 +14,7 @@ node_name: host-1
 runtime_dir: /run/carp-sidecar
 log_level: info
 log_format: json
+http_listen: 127.0.0.1:9112
 kubernetes: 'off'
 groups:
 - name: default
@@ -80,3 +81,7 @@ def test_commands() -> None:
     (group,) = effective_dict(load_on_node(ENOUGH | given))["groups"]
     assert (group["up_command"], group["down_command"], group["xparam"]) == ("/bin/sh -c 'exit 0'", None, "x y")
     assert (group["neutral"], group["shutdown"], group["ignore_link"]) == (True, True, False)
+
+
+def test_no_listener() -> None:
+    assert effective_dict(load_on_node(ENOUGH | {"CARP_HTTP_LISTEN": ""}))["http_listen"] == "off"

@@ -9,15 +9,30 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.children import Restarts
-from sidecar.ipc.messages import GroupRole, Snapshot
+from sidecar.ipc.channel import Channel, pair
+from sidecar.ipc.messages import (
+    GroupRole,
+    InterfaceStatus,
+    Message,
+    Released,
+    Snapshot,
+    StatusReply,
+    StatusRequest,
+    Unavailable,
+)
 from sidecar.mirror import Mirror
 from sidecar.reactor import Reactor
 from tests.fakes.plans import group_plan, node_plan
 
 
 @pytest.fixture
-def mirror() -> Iterator[Mirror]:
-    mirror = Mirror(node_plan(group_plan()), Reactor(), Restarts())
+def questions() -> list[StatusRequest]:
+    return []
+
+
+@pytest.fixture
+def mirror(questions: list[StatusRequest]) -> Iterator[Mirror]:
+    mirror = Mirror(node_plan(group_plan()), Reactor(), Restarts(), questions.append)
     mirror.start()
     yield mirror
     end(mirror)
@@ -36,8 +51,8 @@ def snapshot(role: str = "master") -> Snapshot:
     return Snapshot(groups=(GroupRole(name="web", role=role, since=0.0, reason="start", transitions=1),))
 
 
-def test_where_the_mirror_is_off_there_is_no_agent() -> None:
-    mirror = Mirror(node_plan(group_plan(), kubernetes=False), Reactor(), Restarts())
+def test_with_neither_mirror_nor_listener_there_is_no_agent() -> None:
+    mirror = Mirror(node_plan(group_plan(), kubernetes=False), Reactor(), Restarts(), [].append)
     mirror.start()
     mirror.show(snapshot())
     mirror.stop()
@@ -60,3 +75,75 @@ def test_one_that_does_not_read_is_ended_and_the_next_begins_with_the_newest_rol
     mirror.start()
     assert mirror.child is not None
     assert mirror.child.process.pid != first.pid
+
+
+class Questioner:
+    """An agent of a few lines, at the other end of the channel."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        assert mirror.child is not None
+        mirror.child.channel.close()
+        mirror.child.channel, theirs = pair()
+        self.channel = Channel(theirs)
+        self.mirror = mirror
+
+    def says(self, *messages: Message) -> None:
+        for message in messages:
+            self.channel.send(message)
+            self.mirror._speaks()
+
+    def hears(self) -> Message | None:
+        received = self.channel.receive()
+        return None if received is None else received[0]
+
+
+@pytest.fixture
+def agent(mirror: Mirror) -> Iterator[Questioner]:
+    questioner = Questioner(mirror)
+    yield questioner
+    questioner.channel.close()
+
+
+def test_a_question_goes_to_the_engine_and_its_answer_back(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest]
+) -> None:
+    agent.says(StatusRequest(token=3, first=7))
+    assert questions == [StatusRequest(token=3, first=7)]
+    answer = StatusReply(token=3, node="n", groups=(), interfaces=())
+    mirror.answer(answer)
+    assert agent.hears() == answer
+
+
+def test_the_engine_has_one_question_at_a_time_however_many_are_put(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest]
+) -> None:
+    agent.says(*(StatusRequest(token=number) for number in range(1, 50)))
+    assert questions == [StatusRequest(token=1)]
+    mirror.answer(Unavailable(why="x"))
+    agent.says(StatusRequest(token=50))
+    assert questions[1:] == [StatusRequest(token=50)]
+
+
+def test_an_answer_that_is_too_long_is_one_in_words(mirror: Mirror, agent: Questioner) -> None:
+    link = InterfaceStatus(name="x" * 2_000_000, up=True, drops={})
+    mirror.answer(StatusReply(token=1, node="n", groups=(), interfaces=(link,)))
+    answer = agent.hears()
+    assert isinstance(answer, Unavailable)
+    assert answer.why.startswith("StatusReply takes 2000")
+
+
+def test_what_is_not_for_the_parent_is_logged_and_its_descriptors_are_closed(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest], caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = os.pipe()
+    agent.says(Released(group="web"))
+    agent.channel.send(StatusRequest(token=1), [writer])
+    os.close(writer)
+    mirror._speaks()
+    assert caplog.messages == [
+        "the agent sent a Released, which is not for the parent",
+        "the agent sent a StatusRequest, which is not for the parent",
+    ]
+    assert questions == []
+    assert os.read(reader, 1) == b""  # nobody holds the other end
+    os.close(reader)

@@ -444,6 +444,7 @@ def test_the_status_tells_all(bench: Bench) -> None:
     assert (status.name, status.interface, status.vhid, status.vips) == ("web", "eth0", 42, bench.plan.vips)
     assert (status.role, status.master, status.source) == ("master", "10.0.0.11", "10.0.0.11")
     assert (status.advbase, status.advskew, status.transitions) == (1, 0, 2)
+    assert status.transitions_by_reason == {"master-down": 1, "start": 1}
     assert (status.adverts_sent, status.adverts_received, status.send_errors) == (1, 1, 0)
     assert status.detail == "no advert from 10.0.0.12 for 3.000 s"
 

@@ -139,7 +139,7 @@ def test_a_mistake_in_the_environment_is_one_line(given: dict[str, str], line: s
     assert mistakes(ENOUGH | given) == [line]
 
 
-@pytest.mark.parametrize("name", ["CARP_LEASE", "CARP_ON_EXIT", "CARP_HTTP_LISTEN"])
+@pytest.mark.parametrize("name", ["CARP_LEASE", "CARP_ON_EXIT"])
 def test_settings_of_later_versions_are_unknown_and_no_silent_wish(name: str) -> None:
     (line,) = mistakes(ENOUGH | {name: "x"})
     assert line.startswith(f"{name}: unknown setting; ")
@@ -452,3 +452,23 @@ def test_a_warning_of_what_groups_share_is_told_once(tmp_path: Path) -> None:
         f"{config}: clock_skew: has no effect with {config}: replay=compat",
         f"{config}: preempt_delay: has no effect unless {config}: groups[1].preempt is true",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "listen"),
+    [
+        ({}, "127.0.0.1:9112"),
+        ({"CARP_HTTP_LISTEN": "[::]:80"}, "[::]:80"),
+        ({"CARP_HTTP_LISTEN": "off"}, ""),
+        ({"CARP_HTTP_LISTEN": ""}, ""),
+    ],
+)
+def test_the_http_listener_is_on_loopback_elsewhere_or_off(given: dict[str, str], listen: str) -> None:
+    assert load_on_node(ENOUGH | given).plan.http_listen == listen
+
+
+def test_a_wrong_address_to_listen_at_is_told_with_the_remedy() -> None:
+    assert mistakes(ENOUGH | {"CARP_HTTP_LISTEN": "localhost:9112"}) == [
+        "CARP_HTTP_LISTEN: 'localhost' is not an IPv4 address; use address:port, such as 127.0.0.1:9112 or "
+        "[::]:9112, or off"
+    ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -332,4 +334,38 @@ def test_a_command_that_hangs_ends_with_the_parent(tmp_path: Path) -> None:
         until(gone, "it is gone")
 
     plan = with_commands(tmp_path, up=f"echo $$ > {pid}; exec sleep 1000", neutral=True)
+    alone(plan, tmp_path, scene)
+
+
+def test_the_listener_tells_of_the_engine_and_of_its_absence(tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(plan_in(tmp_path), http_listen="127.0.0.1:9112")
+
+    def get(path: str) -> tuple[int, str]:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 9112), 10) as sock:
+            sock.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            with sock.makefile("r", newline="") as file:
+                head, _, body = file.read().partition("\r\n\r\n")
+            return int(head.split()[1]), body
+        return 0, ""
+
+    def scene(parent: Parent) -> None:
+        ip("link set lo up")
+        until(parent.is_master, "it becomes master")
+        until(lambda: get("/readyz") == (200, "ok\n"), "it is ready")
+        document = json.loads(get("/status")[1])
+        assert (document["groups"][0]["role"], document["mirror"]) == ("master", None)
+        assert 'carp_role{group="web",vhid="42",role="master"} 1\n' in get("/metrics")[1]
+        engine = parent.child("engine")
+        assert engine is not None
+        os.kill(engine, signal.SIGSTOP)
+        until(lambda: get("/healthz")[1].startswith("the engine has not turned its loop for "), "it is unhealthy")
+        assert "carp_engine_up 0\n" in get("/metrics")[1]
+        os.kill(engine, signal.SIGCONT)
+        until(lambda: get("/healthz") == (200, "ok\n"), "it is healthy again")
+        parent.kill_child("engine")
+        until(lambda: get("/healthz") == (200, "ok\n"), "so is the next engine")
+        parent.kill_child("agent")
+        until(lambda: get("/healthz") == (200, "ok\n"), "the next agent listens too")
+        assert parent.is_master()
+
     alone(plan, tmp_path, scene)

@@ -51,8 +51,32 @@ def test_vips_keep_their_host_bits_and_get_a_host_prefix(text: str, normal: str)
 
 
 @pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("127.0.0.1:9112", "127.0.0.1:9112"),
+        ("0.0.0.0:080", "0.0.0.0:80"),
+        ("[::]:9112", "[::]:9112"),
+        ("[0::1]:65535", "[::1]:65535"),
+        ("off", "off"),
+        ("OFF", "off"),
+    ],
+)
+def test_where_to_listen(text: str, normal: str) -> None:
+    assert values.http_listen(text) == normal
+
+
+@pytest.mark.parametrize(
     ("read", "text", "fault"),
     [
+        (values.http_listen, "9112", "'9112' is not address:port".replace("'", "")),
+        (values.http_listen, ":9112", "'' is not an IPv4 address"),
+        (values.http_listen, "localhost:9112", "'localhost' is not an IPv4 address"),
+        (values.http_listen, "::1:9112", "'::1:9112' is not address:port"),
+        (values.http_listen, "[fe80::1%eth0]:9112", "'fe80::1%eth0' has a zone"),
+        (values.http_listen, "[10.0.0.1]:9112", "'10.0.0.1' is not an IPv6 address"),
+        (values.http_listen, "127.0.0.1:0", "port 0 is out of range"),
+        (values.http_listen, "127.0.0.1:65536", "port 65536 is out of range"),
+        (values.http_listen, "127.0.0.1:http", "'127.0.0.1:http' is not address:port"),
         (values.whole_number, "1_0", "'1_0' is not a whole number"),
         (values.whole_number, "12.0", "'12.0' is not a whole number"),
         (values.whole_number, "٣", "'٣' is not a whole number"),

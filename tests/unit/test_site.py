@@ -1,0 +1,81 @@
+"""What each path of the HTTP listener says, and to what it pays no attention."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from sidecar.agent.question import Engine, NoAnswerError
+from sidecar.agent.site import Answer, Site
+from sidecar.ipc.messages import StatusReply
+from sidecar.observe.status import as_json_text
+from tests.fakes.statuses import group_status, status_reply
+
+MIRROR = {"labels": "late"}
+
+
+class FakeEngine(Engine):
+    def __init__(self, reply: StatusReply | None) -> None:
+        self.reply = reply
+
+    async def status(self) -> StatusReply:
+        if self.reply is None:
+            raise NoAnswerError("the engine has not turned its loop for 7.0 s")
+        return self.reply
+
+
+def get(path: str, reply: StatusReply | None, mirror: Mapping[str, object] | None = None) -> Answer:
+    return asyncio.run(Site(FakeEngine(reply), lambda: mirror).get(path))
+
+
+def text(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.body.decode()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_an_engine_that_does_not_answer_is_unhealthy_and_the_reason_is_said(path: str) -> None:
+    assert text(get(path, None)) == (503, "the engine has not turned its loop for 7.0 s\n")
+
+
+@pytest.mark.parametrize("role", ["master", "backup", "init"])
+def test_healthy_is_who_turns_its_loop_whatever_its_role(role: str) -> None:
+    assert text(get("/healthz", status_reply(group_status(role=role)))) == (200, "ok\n")
+
+
+@pytest.mark.parametrize("role", ["master", "backup"])
+def test_a_backup_is_as_ready_as_a_master(role: str) -> None:
+    assert text(get("/readyz", status_reply(group_status(role=role)))) == (200, "ok\n")
+
+
+def test_not_ready_is_who_takes_no_part_in_an_election() -> None:
+    out = group_status(name="db", role="init", detail="no carrier (eth1)")
+    assert text(get("/readyz", status_reply(group_status(), out))) == (503, "group db is init: no carrier (eth1)\n")
+
+
+def test_the_status_is_the_commands_and_the_mirrors() -> None:
+    answer = get("/status", status_reply(), MIRROR)
+    document = json.loads(answer.body)
+    assert (answer.status, answer.kind, document.pop("mirror")) == (200, "application/json", MIRROR)
+    assert document == json.loads(as_json_text(status_reply()))
+
+
+def test_no_status_is_told_as_json_too() -> None:
+    answer = get("/status", None)
+    assert (answer.status, answer.kind) == (503, "application/json")
+    assert json.loads(answer.body) == {"error": "the engine has not turned its loop for 7.0 s"}
+
+
+def test_metrics_are_there_while_the_engine_is_not() -> None:
+    assert b"carp_engine_up 1\n" in get("/metrics", status_reply()).body
+    silent = get("/metrics", None)
+    assert (silent.status, silent.kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"carp_engine_up 0\n" in silent.body
+    assert b"carp_role" not in silent.body
+
+
+@pytest.mark.parametrize("path", ["/nothing", "//healthz", "/healthz/", "/../status", ""])
+def test_elsewhere_there_is_nothing(path: str) -> None:
+    assert get(path, status_reply()).status == 404
