@@ -79,6 +79,7 @@ $(STAMP): pyproject.toml tools/venv.sh
 docs: $(STAMP) ## Write the pages that are made from the code
 	@$(BIN)/python -m sidecar.config.reference > docs/settings.md
 	@$(BIN)/python -m sidecar.agent.metrics > docs/metrics.md
+	@$(BIN)/python -m tools.dashboard
 	@$(BIN)/python -m tools.diagram
 	@$(BIN)/python -m tools.values_schema
 

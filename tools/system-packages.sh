@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Install the Debian packages that the tests use: real peers, a packet decoder, network namespaces.
+# Install the Debian packages that the tests use: real peers, a packet decoder, network namespaces, promtool, a browser.
 set -euo pipefail
 
 declare -A package_of=(
     [ip]=iproute2 [nsenter]=util-linux [nft]=nftables [ucarp]=ucarp [tshark]=tshark
     [keepalived]=keepalived [ping]=iputils-ping [tcpdump]=tcpdump
+    [promtool]=prometheus [chromium]=chromium [chromedriver]=chromium-driver
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
@@ -19,4 +20,5 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 fi
 echo "installing ${missing[*]}"
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# RUNLEVEL: install the daemons' programs, start none of them.
+RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -51,7 +51,7 @@ _MIRROR = ""
 _MIRROR_SPACING = 0.05
 """Seconds between two snapshots of the roles: they name all groups, and many may change in a row."""
 _STATUS_PAGE = 400
-"""Peers in one message of the status; some 100 kB, which any socket's buffer holds."""
+"""Peers and transitions in one message of the status; some 100 kB, which any socket's buffer holds."""
 _GROUP_ITSELF = 4
 """A group's own part of the status is as long as that of so many of its peers."""
 _PACKETS_PER_TURN = 256
@@ -327,7 +327,7 @@ class Engine:
         room = _STATUS_PAGE
         for runner in islice(self._groups.values(), first, None):
             groups.append(runner.status())
-            room -= _GROUP_ITSELF + len(groups[-1].peers)
+            room -= _GROUP_ITSELF + len(groups[-1].peers) + len(groups[-1].history)
             if room <= 0:
                 break
         return tuple(groups)

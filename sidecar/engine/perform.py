@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from ipaddress import ip_interface
 from typing import assert_never
@@ -15,7 +15,7 @@ from sidecar.engine.path import Path, Port
 from sidecar.engine.peers import Peers
 from sidecar.engine.receive import Arrival, authenticate
 from sidecar.engine.rivals import Rivals
-from sidecar.ipc.messages import Bind, DemotionStatus, GroupRole, GroupStatus, Message, Release, Renew
+from sidecar.ipc.messages import Bind, DemotionStatus, GroupRole, GroupStatus, Message, Release, Renew, TransitionStatus
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import neighbor, sockets
 from sidecar.protocol import effects, packet, timing
@@ -33,6 +33,8 @@ _TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Re
 
 
 _REFUSALS_AT_MOST = 16
+_HISTORY = 20
+"""Transitions that are remembered with their time and their reason."""
 
 
 class GroupRunner:
@@ -84,6 +86,7 @@ class GroupRunner:
         """Since the last advert that was not."""
         self._rivals = Rivals()
         self._transitions: Counter[Reason] = Counter()
+        self._history: deque[TransitionStatus] = deque(maxlen=_HISTORY)
         self._announcements = 0
         self._since = time.time()
         self._reason = ""
@@ -218,6 +221,15 @@ class GroupRunner:
             # Somebody advertises whom this node does not accept: two may be master now.
             trouble = True
             self._detail += f"; refused were {self._refusals()}"
+        self._history.append(
+            TransitionStatus(
+                at=self._since,
+                before=change.before,
+                after=change.after,
+                reason=change.reason,
+                detail=self._detail,
+            )
+        )
         log.log(
             logging.WARNING if trouble else logging.INFO,
             "%s -> %s: %s",
@@ -298,6 +310,7 @@ class GroupRunner:
             second_source=None if self.group.config.second_source is None else str(self.group.config.second_source),
             transitions=self._transitions.total(),
             transitions_by_reason={reason.value: count for reason, count in sorted(self._transitions.items())},
+            history=tuple(self._history),
             advbase=self.plan.advbase,
             advskew=self.plan.advskew,
             demotion=self.group.demotion,

@@ -150,6 +150,16 @@ class DemotionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Until it ends by itself."""
 
 
+class TransitionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One change of a group's role. ``at`` is Unix seconds, ``detail`` a sentence for people."""
+
+    at: float
+    before: str
+    after: str
+    reason: str
+    detail: str
+
+
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One group as it stands, its demotion 0..255. ``since`` is Unix seconds.
 
@@ -169,6 +179,8 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     second_source: str | None = None
     transitions: int
     transitions_by_reason: dict[str, int] = {}
+    history: tuple[TransitionStatus, ...] = ()
+    """The last of them, the oldest first."""
     advbase: int
     advskew: int
     demotion: int = 0

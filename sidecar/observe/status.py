@@ -28,7 +28,8 @@ def _group_object(group: GroupStatus) -> dict[str, object]:
         {**msgspec.to_builtins(peer), "heard_at": None if peer.heard_at is None else rfc3339(peer.heard_at)}
         for peer in group.peers
     ]
-    return {**msgspec.to_builtins(group), "since": rfc3339(group.since), "peers": peers}
+    history = [{**msgspec.to_builtins(each), "at": rfc3339(each.at)} for each in group.history]
+    return {**msgspec.to_builtins(group), "since": rfc3339(group.since), "history": history, "peers": peers}
 
 
 def as_text(reply: StatusReply) -> str:

@@ -6,7 +6,15 @@ from typing import Any
 
 import msgspec
 
-from sidecar.ipc.messages import DemotionStatus, GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import (
+    DemotionStatus,
+    GroupStatus,
+    InterfaceStatus,
+    LagStatus,
+    PeerStatus,
+    StatusReply,
+    TransitionStatus,
+)
 
 PEER = PeerStatus(
     address="10.0.0.12",
@@ -35,6 +43,14 @@ def group_status(**changes: Any) -> GroupStatus:
         source="10.0.0.11",
         transitions=2,
         transitions_by_reason={"start": 1, "master-down": 1},
+        history=(
+            TransitionStatus(
+                at=1795408805.0, before="init", after="backup", reason="start", detail="listening for a master"
+            ),
+            TransitionStatus(
+                at=1795408808.068, before="backup", after="master", reason="master-down", detail="no advert was heard"
+            ),
+        ),
         advbase=1,
         advskew=0,
         demotion=240,

@@ -445,6 +445,11 @@ def test_the_status_tells_all(bench: Bench) -> None:
     assert (status.role, status.master, status.source) == ("master", "10.0.0.11", "10.0.0.11")
     assert (status.advbase, status.advskew, status.transitions) == (1, 0, 2)
     assert status.transitions_by_reason == {"master-down": 1, "start": 1}
+    assert [(each.before, each.after, each.reason, each.detail) for each in status.history] == [
+        ("init", "backup", "start", "listening for a master"),
+        ("backup", "master", "master-down", status.detail),
+    ]
+    assert status.history[-1].at == status.since
     assert (status.adverts_sent, status.adverts_received, status.send_errors) == (1, 1, 0)
     assert status.detail == "no advert from 10.0.0.12 for 3.000 s"
 

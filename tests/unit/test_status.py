@@ -9,6 +9,7 @@ import pytest
 
 from sidecar.ipc.messages import DemotionStatus, GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
 from sidecar.observe.status import as_json_text, as_line, as_text
+from tests.fakes.statuses import status_reply
 
 MASTER = GroupStatus(
     name="web",
@@ -120,8 +121,17 @@ def test_the_json_has_every_field_and_readable_times() -> None:
         "peers": [],
         "demotions": [],
         "rivals": [],
+        "history": [],
     }
     assert document["groups"][0] == expected
+
+
+def test_the_json_tells_the_last_transitions_in_their_order() -> None:
+    (group,) = json.loads(as_json_text(status_reply()))["groups"]
+    assert [(each["at"], each["after"], each["reason"]) for each in group["history"]] == [
+        ("2026-11-23T04:40:05.000Z", "backup", "start"),
+        ("2026-11-23T04:40:08.068Z", "master", "master-down"),
+    ]
 
 
 MEMBER = PeerStatus(
