@@ -26,6 +26,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 TOOLS = ("ip", "nsenter", "ucarp", "tshark", "keepalived", "nft")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, where several processes share the tests, what shares a fixture that is dear: a file's LANs, the
+    API server of all that need one. The rest goes to whoever has time."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder in {"cluster", "packaging"}:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+        elif folder == "netns":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def signal_mask() -> Iterator[None]:
     """Start-up holds signals back: what a test blocks in this process ends with it, and no later child inherits it."""

@@ -17,7 +17,7 @@ from sidecar.demo.lan import Node
 from sidecar.demo.node import SidecarNode
 from sidecar.ipc.messages import GroupStatus
 
-PATIENCE = 40.0
+PATIENCE = 90.0
 """Seconds until a condition that must come true counts as failed: far above what it takes, for busy machines."""
 
 _BACKUP = "Switching to state: BACKUP"
