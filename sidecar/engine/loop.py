@@ -39,6 +39,7 @@ from sidecar.ipc.messages import (
     Stopped,
 )
 from sidecar.net import sockets
+from sidecar.observe.moment import boot_time
 from sidecar.protocol import events
 from sidecar.protocol.demotion import HARD
 from sidecar.protocol.packet import PacketError
@@ -56,11 +57,6 @@ _GROUP_ITSELF = 4
 """A group's own part of the status is as long as that of so many of its peers."""
 _PACKETS_PER_TURN = 256
 """A flood must not keep the loop from its timers."""
-
-
-def boot_time() -> float:
-    """Return seconds on CLOCK_BOOTTIME: no wall clock step moves it, and it goes on while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Engine:
@@ -208,7 +204,7 @@ class Engine:
 
     def _start(self, message: StartGroup, now: float) -> None:
         plan = message.group
-        runner = GroupRunner(plan, self._ports[plan.interface], self._channel.send)
+        runner = GroupRunner(plan, self._ports[plan.interface], self._channel.send, lease=message.lease)
         self._groups[plan.name] = runner
         self._by_vhid[plan.interface][plan.vhid] = runner
         self._unfinished.add(plan.name)

@@ -372,9 +372,7 @@ class Group:
         self._ears.forget()
         self._yields_until = -math.inf
         config = self.config
-        # The earliest peer is one without a skew of its own.
-        skew = config.advskew if config.advbase == 0 else 0
-        patience = timing.master_down(advbase=config.advbase, advskew=skew, dead_ratio=config.dead_ratio)
+        patience = timing.patience(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
         self._mastership = Mastership(now, interval=self.interval, lease=config.lease, patience=patience)
         # The advert first: it stops the other backups while the kernel binds.
         return [*self._advertise(self._mastership, now), effects.Bind(), changed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from sidecar.protocol.timing import LATE_BY
 from sidecar.protocol.types import IPAddress
 
 ANNOUNCE_SPACING = 1.1
@@ -48,7 +49,7 @@ class Mastership:
         """The kernel holds the VIPs."""
         self._interval = interval
         self._lease = lease
-        self._patience = max(patience, 1.5 * interval)  # a dead ratio of 1 must not depose whoever is on time
+        self._patience = max(patience, LATE_BY * interval)
         self._last_advert = self._next_advert = now
         self._next_renewal = -math.inf
         self._answer_by = math.inf

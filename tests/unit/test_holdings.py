@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import select
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
 from sidecar.exits import ExitError
 from sidecar.holdings import Holdings
 from sidecar.net.addresses import Addresses, Link
+from sidecar.net.cutoff import Cutoff
+from sidecar.observe.moment import boot_time
 from tests.fakes.namespace import cable, in_new_network, ip
 from tests.fakes.plans import group_plan
 
@@ -27,6 +30,7 @@ def opened(*groups: object) -> Iterator[Holdings]:
     holdings.open()
     try:
         holdings.open_interfaces()
+        holdings.leases.begin()
         yield holdings
     finally:
         holdings.close()
@@ -44,35 +48,64 @@ def bound() -> bool:
     return VIP in ip("address show dev near")
 
 
+def renew(holdings: Holdings, *, seconds: float = 2.9) -> str | None:
+    return holdings.leases.renew("web", until=boot_time() + seconds)
+
+
+def ruleset() -> str:
+    return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+
+
+FOREIGN = "table inet carp-sidecar-of-others {\n chain input {\n type filter hook input priority 0\n drop\n }\n }\n"
+
+
 def test_a_lease_is_taken_extended_and_given_back() -> None:
     def scene() -> None:
         with opened() as holdings:
-            assert (holdings.bind("web"), bound()) == (None, True)
-            assert (holdings.bind("web"), bound()) == (None, True)
-            holdings.release("web")
+            assert (renew(holdings), bound()) == (None, True)
+            assert (renew(holdings), bound()) == (None, True)
+            assert "carp-sidecar-near-42" in ruleset()
+            holdings.leases.release("web")
             assert not bound()
 
     cabled(scene)
 
 
-def test_at_the_end_nothing_of_us_stays() -> None:
+def test_at_the_end_nothing_of_us_stays_and_all_of_others_does() -> None:
     def scene() -> None:
+        subprocess.run(["nft", "-f", "-"], check=True, input=FOREIGN, text=True)
+        ip("address add 10.0.0.201/32 dev near")
+        before = ruleset(), ip("address show dev near")
         with opened() as holdings:
-            holdings.bind("web")
-        assert not bound()
+            renew(holdings)
+            assert bound()
+            assert ruleset() != before[0]
+        assert (ruleset(), ip("address show dev near")) == before
 
     cabled(scene)
+
+
+def test_a_flushed_ruleset_is_put_back_with_the_next_renewal(caplog: pytest.LogCaptureFixture) -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            renew(holdings)
+            subprocess.run(["nft", "flush", "ruleset"], check=True)
+            assert (renew(holdings), bound()) == (None, True)
+            assert f"{VIP} timeout" in ruleset()
+
+    cabled(scene)
+    assert "nftables table carp-sidecar-near-42 was gone" in caplog.text
 
 
 def test_a_lease_that_stands_is_resumable_and_what_is_left_of_another_is_taken_off() -> None:
     def scene() -> None:
         two = group_plan(interface="near", vips=(f"{VIP}/32", "10.0.0.201/32"))
         with opened(two) as holdings:
-            assert holdings.resumable() == set()
-            holdings.bind("web")
-            assert holdings.resumable() == {"web"}
+            assert holdings.leases.resumable() == set()
+            renew(holdings, seconds=2.9)
+            assert holdings.leases.resumable() == {"web"}
             ip("address del 10.0.0.201/32 dev near")
-            assert (holdings.resumable(), bound()) == (set(), False)
+            assert (holdings.leases.resumable(), bound()) == (set(), False)
 
     cabled(scene)
 
@@ -80,22 +113,27 @@ def test_a_lease_that_stands_is_resumable_and_what_is_left_of_another_is_taken_o
 def test_a_group_that_is_not_ours_is_not_known() -> None:
     def scene() -> None:
         with opened() as holdings:
-            assert (holdings.knows("web"), holdings.knows("db")) == (True, False)
+            assert (holdings.leases.knows("web"), holdings.leases.knows("db")) == (True, False)
 
     cabled(scene)
 
 
 def test_what_an_earlier_run_left_is_swept(caplog: pytest.LogCaptureFixture) -> None:
     def scene() -> None:
+        with Cutoff("near-7") as earlier:
+            earlier.install([ip_address(VIP)])
         with Addresses() as kernel:
             index = next(link.index for link in kernel.links() if link.name == "near")
             kernel.put(index=index, vip=ip_interface(f"{VIP}/32"), lifetime=600)
-        with opened() as holdings:
-            holdings.sweep()
+        with opened():
             assert not bound()
+            assert "carp-sidecar-near-7" not in ruleset()
 
     cabled(scene)
-    assert caplog.messages == [f"removed {VIP}/32, which an earlier run left behind"]
+    assert [message for message in caplog.messages if "left behind" in message] == [
+        f"removed {VIP}/32, which an earlier run left behind",
+        "removed nftables table carp-sidecar-near-7, which an earlier run left behind",
+    ]
 
 
 def test_our_links_changes_are_told_and_no_others() -> None:
