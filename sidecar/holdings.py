@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Literal
 
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_SETTINGS, ExitError
-from sidecar.ipc.messages import OpenInterface
+from sidecar.ipc.messages import Disturbed, OpenInterface
 from sidecar.ipc.plan import GroupPlan
 from sidecar.leases import Leases
 from sidecar.net import sockets
@@ -152,6 +152,14 @@ class Holdings:
                 fate = "its groups wait until there is one again, with a carrier"
             log.warning("there is no interface %s any more: %s", name, fate, extra={"interface": name})
         self._gone = gone
+
+    def watch_addresses(self) -> int:
+        """Return the descriptor that becomes readable when somebody else touches a VIP."""
+        return self.leases.sentry.open(self._kernel)
+
+    def disturbed(self) -> list[Disturbed]:
+        """Return what was done to VIPs that are held; ``changed_links`` comes first."""
+        return self.leases.sentry.changes(down=frozenset(name for name, link in self.links.items() if not link.up))
 
     @property
     def _kernel(self) -> Addresses:

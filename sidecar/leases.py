@@ -15,6 +15,7 @@ from sidecar.net.cutoff import Cutoff, CutoffError, CutoffLostError, tick_ms
 from sidecar.net.lease import Kind, Terms, VipLease
 from sidecar.observe.moment import boot_time
 from sidecar.protocol.types import IPAddress
+from sidecar.sentry import Sentry
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ class Leases:
     def __init__(
         self, groups: Sequence[GroupPlan], *, cutoff: Cutoff | None = None, clock: Callable[[], float] = boot_time
     ) -> None:
+        self.sentry = Sentry(groups)
+        """Watches them, once it was opened."""
         self._groups = {group.name: group for group in groups}
         self._clock = clock
         self._addresses: Addresses | None = None
@@ -82,6 +85,7 @@ class Leases:
         except CutoffError as error:
             log.warning("%s: it stays, and ends up empty by itself", error)
         self._cutoff.close()
+        self.sentry.close()
 
     # Taken, extended, given back ---------------------------------------------------------------------------------
 
@@ -107,7 +111,9 @@ class Leases:
 
     def release(self, group: str) -> None:
         """Stop answering for the group's VIPs; one that stays is let go by the kernel when its lease ends."""
-        self._ends.pop(group, None)
+        if self._ends.pop(group, None) is None and self.sentry.refusal(group) is not None:
+            return  # it was never bound, and what there is belongs to somebody else
+        self.sentry.released(group)
         error = self._placed[group].release(self._kernel)
         if error is not None:
             log.error("cannot release a VIP of group %s: %s", group, error, extra={"group": group})
@@ -149,11 +155,15 @@ class Leases:
         late = terms.standing - (until - now)
         if late >= terms.latest:
             return f"the request came {late:.3f} s after its advert, when the lease was over"
+        refusal = None if group in self._ends else self.sentry.refusal(group)
+        if refusal is not None:
+            return refusal
         lifetime = terms.lifetime(until - now)
         error = placed.renew(self._kernel, lifetime=lifetime)
         if error is None and terms.kind is Kind.NFTABLES:
             error = self._let_answer(placed, until)
         if error is None:
+            self.sentry.bound(group, index=placed.index, seconds=None if terms.kind is Kind.OFF else lifetime)
             ends = until if terms.kind is Kind.NFTABLES else now + lifetime
             self._ends[group] = min(ends, until + terms.latest - terms.standing)
         return error

@@ -119,6 +119,7 @@ class Supervisor:
         self._open_control()  # before the sweep, which would take the VIPs of a sidecar that runs already
         self._holdings.open_interfaces()
         self._leases.begin()
+        self._reactor.watch(self._holdings.watch_addresses(), self._addresses_changed)
         self._maintenance.load()
         self._start_engine()
         self._mirror.start()
@@ -267,6 +268,11 @@ class Supervisor:
     def _links_changed(self) -> None:
         for link in self._holdings.changed_links():
             self._elector.tell(LinkChanged(interface=link.name, up=link.up, mac=link.mac))
+
+    def _addresses_changed(self) -> None:
+        self._links_changed()  # a lost carrier explains a lot
+        for disturbed in self._holdings.disturbed():
+            self._elector.tell(disturbed)
 
     # Stop --------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Bound,
     Demote,
+    Disturbed,
     GroupStatus,
     HandOver,
     InterfaceStatus,
@@ -173,6 +174,9 @@ class Engine:
                     self._feed(self._groups[name], events.LeaseAnswered(error=error), now)
                 case Released(group=name):
                     self._feed(self._groups[name], events.LeaseReleased(), now)
+                case Disturbed(group=name, detail=detail):
+                    self._groups[name].note_disturbance(detail)
+                    self._feed(self._groups[name], events.LeaseDisturbed(), now)
                 case _:
                     self._obey_as_a_whole(message, now)
 

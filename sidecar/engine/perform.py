@@ -93,6 +93,8 @@ class GroupRunner:
         self._transitions: Counter[Reason] = Counter()
         self._history: deque[TransitionStatus] = deque(maxlen=_HISTORY)
         self._announcements = 0
+        self._disturbances = 0
+        self._disturbance: str | None = None
         self._since = time.time()
         self._reason = ""
         self._detail = ""
@@ -268,6 +270,11 @@ class GroupRunner:
                 extra={"group": self.plan.name, "vhid": self.plan.vhid},
             )
 
+    def note_disturbance(self, detail: str) -> None:
+        """Count that somebody else touched a VIP; the parent has logged it."""
+        self._disturbances += 1
+        self._disturbance = detail
+
     def _note_password(self, arrival: Arrival, password: int) -> None:
         before = self.peers.heard(arrival.source, arrival.header, password=password, wall=time.time())
         if password != before and (before or password > 1):
@@ -335,6 +342,8 @@ class GroupRunner:
             drops={reason.value: count for reason, count in sorted(self._drops.items())},
             peers=self.peers.status(),
             rivals=tuple(str(each) for each in self._rivals.standing(since=now - 3 * self.group.interval)),
+            disturbances=self._disturbances,
+            disturbance=self._disturbance,
         )
 
     @property

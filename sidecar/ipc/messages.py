@@ -72,6 +72,13 @@ class Released(Message, frozen=True, tag=True):
     group: str
 
 
+class Disturbed(Message, frozen=True, tag=True):
+    """Somebody else on this node deleted or changed a VIP that is leased to it: have it put back. ``detail`` tells."""
+
+    group: str
+    detail: str
+
+
 class StatusRequest(Message, frozen=True, tag=True):
     """Tell how the groups stand, from number ``first`` on.
 
@@ -216,6 +223,10 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rivals: tuple[str, ...] = ()
     """Other masters that go on."""
     lease: LeaseStatus | None = None
+    disturbances: int = 0
+    """How often somebody else on this node deleted or changed a VIP while it was leased."""
+    disturbance: str | None = None
+    """The last of these."""
 
 
 class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -319,6 +330,7 @@ AnyMessage = (
     | LinkChanged
     | Bound
     | Released
+    | Disturbed
     | StatusRequest
     | Demote
     | Promote

@@ -77,6 +77,7 @@ def _group_lines(group: GroupStatus) -> list[str]:
         f"  own       {own}  advbase {group.advbase}  advskew {group.advskew}",
         *(f"  demoted   by {each.weight}  ({each.name}: {each.detail}){_left(each)}" for each in group.demotions),
         *(f"  RIVAL     {each} is master too and goes on" for each in group.rivals),
+        *([f"  DISTURBED {group.disturbances} times; the last: {group.disturbance}"] if group.disturbance else []),
         f"  changes   {group.transitions}",
         *([] if group.lease is None else [f"  lease     {_lease(group.lease)}"]),
         f"  adverts   sent {group.adverts_sent}  received {group.adverts_received}  send errors {group.send_errors}",

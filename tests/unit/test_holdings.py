@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.exits import ExitError
 from sidecar.holdings import Holdings
+from sidecar.ipc.messages import Disturbed
 from sidecar.net.addresses import Addresses, Link
 from sidecar.net.cutoff import Cutoff
 from sidecar.observe.moment import boot_time
@@ -108,6 +109,59 @@ def test_a_lease_that_stands_is_resumable_and_what_is_left_of_another_is_taken_o
             assert (holdings.leases.resumable(), bound()) == (set(), False)
 
     cabled(scene)
+
+
+def test_a_vip_that_is_the_nodes_own_address_is_neither_bound_nor_taken_off(caplog: pytest.LogCaptureFixture) -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            ip(f"address add {VIP}/32 dev near")
+            told = holdings.watch_addresses()
+            assert renew(holdings) == (
+                f"{VIP} is this node's own address ({VIP}/32 on near); remove it: ip addr del {VIP}/32 dev near, "
+                "or use a VIP that no node has"
+            )
+            holdings.leases.release("web")
+            assert "valid_lft forever" in ip(f"address show to {VIP}")
+            ip(f"address del {VIP}/32 dev near")
+            assert select.select([told], [], [], 10)[0]
+            assert holdings.disturbed() == []
+            assert (renew(holdings), bound()) == (None, True)
+
+    cabled(scene)
+    (warning,) = [message for message in caplog.messages if "configured on near" in message]
+    assert warning == (
+        f"{VIP}, a VIP, is configured on near as this node's own address: while it is, this node does not take over; "
+        f"remove it: ip addr del {VIP}/32 dev near"
+    )
+
+
+def test_what_others_do_to_a_held_vip_is_told_and_what_this_node_does_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            told = holdings.watch_addresses()
+            renew(holdings)
+            renew(holdings, seconds=0.9)
+            holdings.leases.release("web")
+            renew(holdings, seconds=0.9)
+            renew(holdings)
+            assert holdings.disturbed() == []
+            ip(f"address del {VIP}/32 dev near")
+            assert select.select([told], [], [], 10)[0]
+            assert holdings.disturbed() == [Disturbed(group="web", detail=f"somebody deleted {VIP}/32 on near")]
+            renew(holdings)
+            ip(f"address change {VIP}/32 dev near")
+            assert holdings.disturbed() == [Disturbed(group="web", detail=f"somebody changed {VIP}/32 on near")]
+            renew(holdings)
+            ip("link set near down")
+            holdings.changed_links()
+            ip(f"address del {VIP}/32 dev near")
+            assert holdings.disturbed() == []
+
+    cabled(scene)
+    assert [message for message in caplog.messages if "somebody" in message] == [
+        f"somebody deleted {VIP}/32 on near; it is put back and announced again",
+        f"somebody changed {VIP}/32 on near; it is put back and announced again",
+    ]
 
 
 def test_a_group_that_is_not_ours_is_not_known() -> None:
