@@ -184,6 +184,7 @@ class Node:
     def disturb(self) -> None:
         if self.lease_until > self.lan.now:
             self.lease_until = -math.inf
+            self._stalled()  # until it is put back
             self.deliver(events.LeaseDisturbed())
 
     # The loop ----------------------------------------------------------------------------------------------------
