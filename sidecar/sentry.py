@@ -71,8 +71,8 @@ class Sentry:
             match found:
                 case Claimed(group=group, index=index, address=address):
                     log.warning(
-                        "%s, a VIP, is configured on %s as this node's own address: while it is, this node does not take "
-                        "over; remove it: ip addr del %s dev %s",
+                        "%s, a VIP, is configured on %s as this node's own address: while it is, this node does not "
+                        "take over; remove it: ip addr del %s dev %s",
                         address.ip,
                         _name(index),
                         address,
