@@ -59,7 +59,10 @@ class Mirror:
             return
         self.child = child
         self._reactor.watch(child.channel.fileno(), self._speaks)
-        groups = tuple(MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips) for g in plan.groups)
+        groups = tuple(
+            MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips, mirror=g.mirror)
+            for g in plan.groups
+        )
         with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
             child.channel.send(
                 StartAgent(node=plan.node_name, kubernetes=plan.kubernetes, groups=groups, http_listen=plan.http_listen)

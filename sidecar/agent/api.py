@@ -1,187 +1,225 @@
-"""The few calls to the Kubernetes API that the mirror makes, through the official client's asyncio half.
-
-Pods are read as far as their metadata and no further: the client's models of a whole pod are neither needed nor small.
-"""
+"""The calls about pods that the mirror makes. Of a pod it reads what ``desired.Pod`` names and nothing else."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import aiohttp
 import msgspec
-import yaml
-from kubernetes.aio import client, config
-from kubernetes.aio.config import kube_config
-from kubernetes.aio.config.config_exception import ConfigException
 
-from sidecar.agent.desired import Metadata, Pod
-from sidecar.ipc.plan import KubernetesPlan
-
-_MERGE_PATCH = "application/merge-patch+json"
-_PODS = "/api/v1/namespaces/{namespace}/pods"
-_POD = _PODS + "/{name}"
-_TIMEOUTS = aiohttp.ClientTimeout(total=10.0, sock_connect=1.0)
-"""Seconds. Connecting is kept short, so that a server that is back is found at once; answering may take its time."""
+from sidecar.agent.desired import PREFIX, Condition, Metadata, Pod
+from sidecar.agent.errors import ApiError
+from sidecar.agent.transport import MERGE_PATCH, STRATEGIC_PATCH, Call, Transport
 
 
-_UNREADABLE = (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError, yaml.YAMLError)
-"""What the client's loader raises at a kubeconfig or a certificate that is not one; an ssl.SSLError is an OSError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """Which pods of the namespace: a label selector and a field selector, "" for all."""
+
+    labels: str = ""
+    fields: str = ""
 
 
-class ApiError(Exception):
-    """A call failed. ``status`` is the HTTP status, or None if no answer came; the message says what to do about it."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Pods as they were at a version of the whole, from which a watch goes on."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
+    pods: tuple[Pod, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of a watch: ``pod`` is there now, or was until now if ``gone``. None: only ``version`` went on.
+
+    "" is no version: the watch has just begun.
+    """
+
+    version: str
+    pod: Pod | None = None
+    gone: bool = False
 
 
 class PodApi(Protocol):
-    """What the reconciler needs of Kubernetes."""
+    """What the mirror needs of Kubernetes to follow and to label pods. Every method raises ApiError."""
 
-    async def own(self) -> Pod:
-        """Read the sidecar's own pod. Raises ApiError."""
+    async def list(self, which: Which) -> Listed:
+        """Read pods as they are now."""
         ...
 
-    async def labelled(self, selector: str) -> list[Pod]:
-        """Read the namespace's pods that match a label selector. Raises ApiError."""
+    def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change]:
+        """Tell what changes after ``version``, for so long; an ApiError of status 410 says that it is too old."""
         ...
 
-    async def patch(self, name: str, metadata: Metadata, *, resource_version: str | None = None) -> None:
-        """Set labels and annotations, if given only on that version of the pod (else 409). Raises ApiError."""
+    async def patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
+        """Have a pod say something, ``unchanged``: only if it is as we read it (else 409). Return it as it is then.
+
+        A pod of another uid under the same name is a 409, too.
+        """
         ...
 
 
 class _Metadata(msgspec.Struct):
     name: str
     resource_version: str = msgspec.field(name="resourceVersion")
+    uid: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    deletion_timestamp: str | None = msgspec.field(name="deletionTimestamp", default=None)
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+
+
+class _Ip(msgspec.Struct):
+    ip: str
+
+
+class _Status(msgspec.Struct):
+    conditions: list[_Condition] = []
+    pod_ip: str = msgspec.field(name="podIP", default="")
+    pod_ips: list[_Ip] = msgspec.field(name="podIPs", default_factory=list)
 
 
 class _Pod(msgspec.Struct):
     metadata: _Metadata
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+class _ListMetadata(msgspec.Struct):
+    resource_version: str = msgspec.field(name="resourceVersion", default="")
 
 
 class _PodList(msgspec.Struct):
     items: list[_Pod] | None = None
+    metadata: _ListMetadata = msgspec.field(default_factory=_ListMetadata)
 
 
-class _Status(msgspec.Struct):
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _ListMetadata
+
+
+class _Error(msgspec.Struct):
+    code: int = 500
     message: str = ""
 
 
 class KubernetesPods:
-    """PodApi on a real API server. Open with ``connect``; connections are kept between calls."""
+    """PodApi on a real API server."""
 
-    def __init__(self, plan: KubernetesPlan, api: client.ApiClient) -> None:
-        self._plan = plan
-        self._api = api
+    def __init__(self, namespace: str, transport: Transport) -> None:
+        self._namespace = namespace
+        self._transport = transport
 
-    @classmethod
-    async def connect(cls, plan: KubernetesPlan) -> KubernetesPods:
-        """Read the kubeconfig, or the pod's own service account. Raises ApiError; no request is made yet."""
-        configuration = client.Configuration()
-        try:
-            if plan.kubeconfig:
-                await config.load_kube_config(config_file=plan.kubeconfig, client_configuration=configuration)
-            else:
-                config.load_incluster_config(client_configuration=configuration)
-            configuration.retries = None  # the reconciler tries again, with the newest snapshot
-            api = client.ApiClient(configuration)
-        except _UNREADABLE as error:
-            where = f"KUBECONFIG {plan.kubeconfig}" if plan.kubeconfig else "the pod's service account"
-            raise ApiError(f"cannot read {where}: {type(error).__name__} {error}") from error
-        finally:
-            # The loader writes inline certificates to files for OpenSSL, and removes them only at a regular exit.
-            kube_config._cleanup_temp_files()
-        return cls(plan, api)
+    async def list(self, which: Which) -> Listed:
+        """Read pods as they are now."""
+        found: _PodList = decode(await self._transport.request(self._call("list", query=_query(which))), _PodList)
+        return Listed(tuple(map(_pod, found.items or [])), found.metadata.resource_version)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._api.close()
+    async def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change]:
+        """Tell what changes."""
+        query = (
+            *_query(which),
+            ("watch", "1"),
+            ("resourceVersion", version),
+            ("allowWatchBookmarks", "true"),
+            ("timeoutSeconds", str(seconds)),
+        )
+        async for line in self._transport.lines(self._call("watch", query=query)):
+            yield _change(line) if line.strip() else Change("")
 
-    async def own(self) -> Pod:
-        """Read the sidecar's own pod."""
-        return _pod(_decode(await self._call("GET", "get", name=self._plan.pod_name), _Pod))
+    async def patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
+        """Have a pod say something; with conditions through the status subresource, which takes labels as well."""
+        fields: dict[str, object] = {"labels": dict(said.labels), "annotations": dict(said.annotations)}
+        if pod.uid:
+            fields["uid"] = pod.uid
+        if unchanged:
+            fields["resourceVersion"] = pod.resource_version
+        body: dict[str, object] = {"metadata": fields}
+        if said.conditions:
+            body["status"] = {"conditions": [_condition(each) for each in said.conditions]}
+        call = self._call("patch", name=pod.name, body=body, status=bool(said.conditions))
+        read: _Pod = decode(await self._transport.request(call), _Pod)
+        return _pod(read)
 
-    async def labelled(self, selector: str) -> list[Pod]:
-        """Read the namespace's pods that match a label selector."""
-        body = await self._call("GET", "list", query=[("labelSelector", selector)])
-        return [_pod(item) for item in _decode(body, _PodList).items or []]
-
-    async def patch(self, name: str, metadata: Metadata, *, resource_version: str | None = None) -> None:
-        """Set labels and annotations in one merge patch."""
-        fields: dict[str, object] = {"labels": dict(metadata.labels), "annotations": dict(metadata.annotations)}
-        if resource_version is not None:
-            fields["resourceVersion"] = resource_version
-        await self._call("PATCH", "patch", name=name, body={"metadata": fields})
-
-    async def _call(
+    def _call(
         self,
-        method: str,
         verb: str,
         *,
-        name: str | None = None,
-        query: list[tuple[str, str]] | None = None,
+        name: str = "",
+        query: tuple[tuple[str, str], ...] = (),
         body: dict[str, object] | None = None,
-    ) -> bytes:
-        """Make one request; ``verb`` is its name in RBAC. Raises ApiError."""
-        path = {"namespace": self._plan.pod_namespace} | ({} if name is None else {"name": name})
-        headers = {"Accept": "application/json", "Content-Type": _MERGE_PATCH if body else "application/json"}
-        try:
-            # One level below the generated CoreV1Api, which takes no connect timeout and insists on whole models.
-            request = await self._api.param_serialize(
-                method,
-                _PODS if name is None else _POD,
-                path_params=path,
-                query_params=query or [],
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(*request, _request_timeout=_TIMEOUTS)
-            answer: bytes = await response.read()
-        except TimeoutError as error:
-            raise ApiError("the API server does not answer in time") from error
-        except (aiohttp.ClientError, ConfigException, OSError) as error:
-            raise ApiError(f"the API server cannot be reached: {error}") from error
-        if response.status >= 300:
-            raise ApiError(self._explain(response.status, answer, verb), response.status)
-        return answer
-
-    def _explain(self, status: int, body: bytes, verb: str) -> str:
-        try:
-            said = msgspec.json.decode(body, type=_Status).message
-        except msgspec.DecodeError:
-            said = ""
-        plan = self._plan
-        match status:
-            case 401:
-                return "the API server does not accept the token (401); is the service account still there?"
-            case 403:
-                return (
-                    f"the right to {verb} pods in namespace {plan.pod_namespace} is missing (403); bind the Role that "
-                    f"the chart ships to this pod's service account"
-                )
-            case 404:
-                return f"pod {plan.pod_namespace}/{plan.pod_name} is not there (404); check POD_NAME and POD_NAMESPACE"
-            case _:
-                return f"the API server answers {status}{': ' if said else ''}{said[:200]}"
+        status: bool = False,
+    ) -> Call:
+        path = f"/api/v1/namespaces/{self._namespace}/pods"
+        return Call(
+            verb=verb,
+            resource="pods/status" if status else "pods",
+            path=f"{path}/{name}{'/status' if status else ''}" if name else path,
+            what=f"pod {self._namespace}/{name}" if name else f"namespace {self._namespace}",
+            query=query,
+            body=body,
+            content_type=STRATEGIC_PATCH if status else MERGE_PATCH,
+        )
 
 
-def _decode(body: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 - msgspec returns what it is asked for
+def decode(body: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 - msgspec returns what it is asked for
+    """Read an answer. Raises ApiError where it is none of that shape."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(f"the API server's answer cannot be read: {error}") from error
 
 
+def _query(which: Which) -> tuple[tuple[str, str], ...]:
+    selectors = (("labelSelector", which.labels), ("fieldSelector", which.fields))
+    return tuple((name, text) for name, text in selectors if text)
+
+
+def _change(line: bytes) -> Change:
+    event: _Event = decode(line, _Event)
+    match event.type:
+        case "ADDED" | "MODIFIED" | "DELETED":
+            pod = _pod(decode(event.object, _Pod))
+            return Change(pod.resource_version, pod, gone=event.type == "DELETED")
+        case "BOOKMARK":
+            return Change(decode(event.object, _Bookmark).metadata.resource_version)
+        case "ERROR":
+            error: _Error = decode(event.object, _Error)
+            raise ApiError(f"the watch ends: {error.message[:200]} ({error.code})", error.code)
+        case _:
+            raise ApiError("the API server's answer cannot be read: it is no event of a watch")
+
+
 def _pod(item: _Pod) -> Pod:
-    found = item.metadata
+    found, status = item.metadata, item.status
+    said = {each.type: each.status for each in status.conditions}
     return Pod(
         name=found.name,
+        uid=found.uid,
         resource_version=found.resource_version,
         labels=found.labels,
         annotations=found.annotations,
+        terminating=found.deletion_timestamp is not None,
+        ready=said.get("Ready") != "False",
+        conditions={type_: text for type_, text in said.items() if type_.startswith(PREFIX)},
+        ips=tuple(each.ip for each in status.pod_ips) or ((status.pod_ip,) if status.pod_ip else ()),
     )
+
+
+def _condition(condition: Condition) -> dict[str, str]:
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastTransitionTime": condition.since,
+    }

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Protocol
 
 from sidecar import privileges
 from sidecar.agent.question import Engine
+from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     MessageError,
@@ -57,12 +58,14 @@ async def _run(channel: Channel) -> int:
     async with contextlib.AsyncExitStack() as stack:
         mirror = None if start.kubernetes is None else await stack.enter_async_context(_mirroring(start, inbox))
         if start.http_listen:
-            await stack.enter_async_context(_listening(start.http_listen, engine))
+            await stack.enter_async_context(_listening(start.http_listen, engine, mirror))
         return await _serve(inbox, engine, mirror)
 
 
 class _Mirror(Protocol):
     """What writes the roles down where people see them."""
+
+    status: MirrorStatus
 
     @property
     def finished(self) -> bool: ...
@@ -75,41 +78,30 @@ class _Mirror(Protocol):
 @contextlib.asynccontextmanager
 async def _mirroring(start: StartAgent, inbox: asyncio.Queue[object]) -> AsyncIterator[_Mirror]:
     """Mirror into Kubernetes; the inbox gets None when that has ended. Only here is its client loaded: 20 MB."""
-    from sidecar.agent.api import KubernetesPods  # noqa: PLC0415 - as above
-    from sidecar.agent.reconciler import Reconciler  # noqa: PLC0415 - as above
+    from sidecar.agent.kubernetes import KubernetesMirror  # noqa: PLC0415 - as above
 
-    plan = start.kubernetes
-    assert plan is not None  # noqa: S101 - narrowing
-    connections: list[KubernetesPods] = []
-
-    async def connect() -> KubernetesPods:
-        connections.append(await KubernetesPods.connect(plan))
-        return connections[-1]
-
-    reconciler = Reconciler(
-        connect=connect,
-        pod_name=plan.pod_name,
-        role_label=plan.role_label,
-        groups=start.groups,
-        jitter=random.random,
-    )
-    work = asyncio.create_task(reconciler.run())
+    assert start.kubernetes is not None  # noqa: S101 - narrowing
+    mirror = KubernetesMirror(start.kubernetes, node=start.node, groups=start.groups)
+    work = asyncio.create_task(mirror.run())
     work.add_done_callback(lambda _: inbox.put_nowait(None))
     try:
-        yield reconciler
+        yield mirror
     finally:
         work.cancel()
-        for connection in connections:
-            await connection.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
 
 
 @contextlib.asynccontextmanager
-async def _listening(where: str, engine: Engine) -> AsyncIterator[None]:
+async def _listening(where: str, engine: Engine, mirror: _Mirror | None) -> AsyncIterator[None]:
     """Serve HTTP."""
     from sidecar.agent.listener import Listener  # noqa: PLC0415 - aiohttp's server takes its memory where it is used
     from sidecar.agent.site import Site  # noqa: PLC0415 - as above
 
-    work = asyncio.create_task(Listener(where, Site(engine, mirror=lambda: None)).run())
+    def told() -> dict[str, object] | None:
+        return None if mirror is None else mirror.status.document(time.time())
+
+    work = asyncio.create_task(Listener(where, Site(engine, mirror=told)).run())
     try:
         yield
     finally:

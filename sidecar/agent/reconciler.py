@@ -1,178 +1,358 @@
-"""Brings the pods in line with the newest snapshot, and then does nothing until the next one.
+"""Brings the pods in line with the newest snapshot, and then does nothing until something changes.
 
-Level-triggered: every attempt starts from what the API server says now, so it does not matter how many were lost.
+Level-triggered: every attempt starts from what is known of the pods now, so it does not matter how many were lost, who
+else wrote, and whether the agent was there at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sidecar.agent import desired
-from sidecar.agent.api import ApiError, PodApi
-from sidecar.agent.desired import GroupKeys, Metadata, Pod
+from sidecar.agent.api import PodApi, Which
+from sidecar.agent.backoff import REFUSED_DELAY, Backoff
+from sidecar.agent.context import Context
+from sidecar.agent.desired import GroupKeys, Mastership, Metadata, Pod, Stand
+from sidecar.agent.errors import ApiError
+from sidecar.agent.follow import Follower
+from sidecar.agent.retry import Loop
 from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
 from sidecar.protocol.types import Role
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY = 0.1
-LONGEST_DELAY = 1.0
-"""Seconds between attempts: short, since only agents with something to say ask, and labels follow within 2 s."""
-REFUSED_DELAY = 15.0
-"""Seconds between attempts once the server has refused us (401, 403, 404) for a while: only a person can help then."""
-PATIENT_REFUSALS = 10
-"""Refusals in a row before that: a server that has just started refuses everybody until it has read its rules."""
-
+GRACE = 0.5
+"""Seconds that a winner gives a master that is alive to say itself that it is none any more."""
+_QUIET = 60.0
+"""Seconds without an edit by somebody else after which the next one is news."""
 _NOT_FOUND, _CONFLICT = 404, 409
-_REFUSALS = frozenset({401, 403, _NOT_FOUND})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mastered:
+    """A group of which this node is master, as its pods say: what Kubernetes shows beyond the pods follows from it."""
+
+    group: MirroredGroup
+    role: GroupRole
+    epoch: int
+    targets: tuple[Pod, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What is to be done about one group. ``stand`` is None where this node is not master."""
+
+    role: GroupRole
+    targets: tuple[Pod, ...]
+    said: Metadata
+    stand: Stand | None = None
+
+    @property
+    def stale(self) -> tuple[Pod, ...]:
+        return () if self.stand is None else self.stand.stale
+
+
+@dataclass(slots=True)
+class _Masters:
+    """The pods that say master of a group, followed for as long as this node is master."""
+
+    mastership: tuple[float, int]
+    follower: Follower
+    task: asyncio.Task[None]
+    patient_until: float
+    answered: set[Mastership]
+    accused_at: float = math.inf
 
 
 class Reconciler:
-    """Mirrors one sidecar's groups. ``offer`` takes a snapshot; ``run`` works until ``finish`` was called.
+    """Mirrors one sidecar's groups into pods. ``offer`` takes a snapshot; ``run`` works until ``finish`` was called.
 
-    ``connect`` is called again after it raised ApiError; ``jitter`` returns 0..1.
+    ``told`` is called with the groups that this node is master of, once the pods say so.
     """
 
-    def __init__(
-        self,
-        *,
-        connect: Callable[[], Awaitable[PodApi]],
-        pod_name: str,
-        role_label: str,
-        groups: Sequence[MirroredGroup],
-        jitter: Callable[[], float],
-    ) -> None:
-        self._connect = connect
-        self._pod_name = pod_name
+    def __init__(self, api: PodApi, context: Context, told: Callable[[tuple[Mastered, ...]], None]) -> None:
+        plan, groups = context.plan, context.groups
+        self._api = api
+        self._plan = plan
         several = len(groups) > 1
         self._groups = {group.name: group for group in groups}
         self._keys = {
-            group.name: desired.keys(role_label=role_label, group=group.name, several=several) for group in groups
+            group.name: desired.keys(role_label=plan.role_label, group=group.name, several=several) for group in groups
         }
-        self._jitter = jitter
-        self._api: PodApi | None = None
+        self._complaints = context.complaints
+        self._status = context.status
+        self._told = told
+        self._jitter = context.jitter
+        self._wall = context.wall
+        self._loop = Loop(
+            self._reconcile, failed=lambda error: self._complaints.note("pods", error), jitter=self._jitter
+        )
+        self._which = {group.name: _which(group, pod=plan.pod_name, node=context.node) for group in groups}
+        self._targets = {which: self._follower(which) for which in dict.fromkeys(self._which.values())}
+        self._masters: dict[str, _Masters] = {}
+        self._tasks: asyncio.TaskGroup
         self._newest: Snapshot | None = None
-        self._changed = asyncio.Event()
+        self._written: Snapshot | None = None
+        self._epochs: dict[str, int] = {}
+        self._put_back = Backoff(self._jitter)
+        self._put_back_at = -_QUIET
+        self._conditions_refused = False
         self._finishing = False
-        self.finished = False
-        """Set once all is written that there was to write after ``finish``."""
-        self._complaint: object = None
-        self._refusals = 0
+        self._finished = asyncio.Event()
 
     def offer(self, snapshot: Snapshot) -> None:
         """Take a snapshot; only the newest matters."""
         self._newest = snapshot
-        self._changed.set()
+        if self._status.pending_since is None:
+            self._status.pending_since = self._wall()
+        self._loop.wake()
+
+    def note_epoch(self, group: str, epoch: int) -> None:
+        """Take an epoch that is known from elsewhere; the next claim is newer."""
+        self._epochs[group] = max(epoch, self._epochs.get(group, 0))
 
     def finish(self) -> None:
         """Write what is left to write, then let ``run`` return."""
         self._finishing = True
-        self._changed.set()
+        if self._newest is self._written:
+            self._finished.set()
 
     async def run(self) -> None:
-        """Reconcile whenever a snapshot came, retry until it is written."""
-        delay = 0.0
-        while True:
-            if delay:
-                await self._wait(delay)
-            elif not self._changed.is_set():
-                await self._changed.wait()
-            self._changed.clear()
-            snapshot = self._newest
-            if snapshot is None:
-                if self._finishing:
-                    self.finished = True
-                    return
-                continue
-            try:
-                await self._reconcile(snapshot)
-            except ApiError as error:
-                if error.status != _CONFLICT:  # somebody was quicker: look again, it is no fault
-                    self._complain(error)
-                delay = self._next_delay(delay, error)
-                continue
-            self._settle()
-            delay = 0.0
-            if self._finishing and snapshot is self._newest:
-                self.finished = True
-                return
+        """Reconcile whenever something changes, retry until it is written."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            running = [tasks.create_task(follower.run()) for follower in self._targets.values()]
+            running.append(tasks.create_task(self._loop.run()))
+            await self._finished.wait()
+            for task in (*running, *(masters.task for masters in self._masters.values())):
+                task.cancel()
 
-    async def _wait(self, delay: float) -> None:
-        """Sleep; a new snapshot does not cut it short, or a flapping network would hammer the API server."""
-        await asyncio.sleep(delay * (0.5 + self._jitter() / 2))
+    # One attempt -------------------------------------------------------------------------------------------------
 
-    def _next_delay(self, delay: float, error: ApiError) -> float:
-        self._refusals = self._refusals + 1 if error.status in _REFUSALS else 0
-        longest = REFUSED_DELAY if self._refusals > PATIENT_REFUSALS else LONGEST_DELAY
-        return min(longest, delay * 2) if delay else FIRST_DELAY
-
-    async def _reconcile(self, snapshot: Snapshot) -> None:
-        if self._api is None:
-            self._api = await self._connect()
-        api = self._api
-        own = await api.own()
-        wanted = Metadata(labels={}, annotations={})
-        repairs: list[tuple[Pod, GroupKeys]] = []
-        for role in snapshot.groups:
-            epoch, stale = await self._take_over(api, role, own) if role.role == Role.MASTER else (None, [])
-            repairs += [(pod, self._keys[role.name]) for pod in stale]
-            wanted = wanted.merged(
-                desired.metadata(group=self._groups[role.name], role=role, using=self._keys[role.name], epoch=epoch)
-            )
+    async def _reconcile(self) -> float | None:
+        """Write what differs; return the seconds after which to look again. Raises ApiError."""
+        snapshot = self._newest
+        if snapshot is None:
+            return None
+        self._follow_masters(snapshot)
+        orders = [self._order(role) for role in snapshot.groups]
+        if None in orders:
+            return None  # what is read now wakes us
+        ready = [order for order in orders if isinstance(order, _Order)]
+        waits = [order for order in orders if isinstance(order, float)]
         # First the others, then ourselves: for a moment no pod says master, but never two.
-        failed = await self._repair(api, repairs)
-        missing = wanted.missing_from(own)
-        if missing is not None:
-            await api.patch(self._pod_name, missing)
+        ready, failed = await self._repair(ready)
+        wrote = await self._write(ready)
+        for order in ready:
+            if order.stand is not None and order.stand.answers is not None:
+                self._masters[order.role.name].answered.add(order.stand.answers)
         if failed is not None:
             raise failed
+        self._told(self._mastered(ready))
+        if len(ready) < len(orders):
+            return min(waits, default=None)
+        again = snapshot is self._written
+        self._settle(snapshot)
+        if wrote and again:
+            await self._note_put_back()
+        return REFUSED_DELAY if self._conditions_refused else None
 
-    async def _take_over(self, api: PodApi, role: GroupRole, own: Pod) -> tuple[int, list[Pod]]:
-        """Return this node's epoch and the pods that still say master of an older one."""
-        using, group = self._keys[role.name], self._groups[role.name]
-        try:
-            masters = await api.labelled(f"{using.label}={Role.MASTER.value}")
-        except ApiError as error:
-            if error.status is None:
-                raise
-            self._complain(error)  # our own label does not depend on seeing the others'
-            masters = []
-        said = desired.metadata(group=group, role=role, using=using, epoch=None)
-        if said.missing_from(own) is None and desired.epoch_of(own, using):
-            epoch = desired.epoch_of(own, using)
+    def _settle(self, snapshot: Snapshot) -> None:
+        self._written = snapshot
+        if snapshot is not self._newest:
+            return
+        if self._status.pending_since is not None:
+            self._status.last_lag = self._status.lag(self._wall())
+            self._status.pending_since = None
+        if self._finishing:
+            self._finished.set()
+
+    async def _note_put_back(self) -> None:
+        """Wait a little, and longer each time: whoever edits our labels again and again must not set the pace."""
+        now = asyncio.get_running_loop().time()
+        if now - self._put_back_at > _QUIET:
+            self._put_back.settle()
+            log.warning("somebody else changed what a pod of this node says; it is put back")
+        self._put_back_at = now
+        await asyncio.sleep(self._put_back.after(None))
+
+    def _order(self, role: GroupRole) -> _Order | float | None:
+        """Return what to do about a group, the seconds to wait with it, or None if too little is known yet."""
+        group, using = self._groups[role.name], self._keys[role.name]
+        targets = self._targets_of(role.name)
+        if targets is None:
+            return None
+        if role.role != Role.MASTER:
+            said = desired.metadata(group=group, role=role, using=using, epoch=None)
+            return _Order(role=role, targets=targets, said=self._with_condition(said, using, role))
+        masters = self._masters[role.name]
+        if masters.follower.pods is None:
+            return None
+        rivals = desired.rivals_among(masters.follower.pods.values(), targets=targets, group=group, using=using)
+        stand = desired.stand(
+            role=role,
+            using=using,
+            seen=desired.Seen(
+                targets=targets,
+                rivals=rivals,
+                answered=frozenset(masters.answered),
+                newest=self._epochs.get(role.name, 0),
+            ),
+        )
+        patience = self._patience(masters, role, stand, accused=desired.is_accused(targets, using), rivals=rivals)
+        if patience > 0:
+            return patience
+        if stand.defers_to is not None:
+            said = desired.demoted(by=stand.defers_to, using=using)
         else:
-            epoch = desired.next_epoch([own, *(m for m in masters if desired.is_same_group(m, group, using))], using)
-        stale = desired.superseded(pods=masters, own=self._pod_name, group=group, using=using, epoch=epoch)
-        return epoch, stale
+            said = desired.metadata(group=group, role=role, using=using, epoch=stand.epoch)
+        return _Order(role=role, targets=targets, said=self._with_condition(said, using, role), stand=stand)
 
-    async def _repair(self, api: PodApi, repairs: Sequence[tuple[Pod, GroupKeys]]) -> ApiError | None:
-        """Relabel superseded pods, each only as we read it; return the last failure instead of raising it."""
+    def _patience(
+        self, masters: _Masters, role: GroupRole, stand: Stand, *, accused: bool, rivals: Sequence[Pod]
+    ) -> float:
+        """Return the seconds to wait: for a loser who lives, and for the claim of somebody who says that we lost."""
+        now = asyncio.get_running_loop().time()
+        masters.accused_at = masters.accused_at if accused else math.inf
+        if accused and not rivals:
+            masters.accused_at = min(masters.accused_at, now)
+            return masters.accused_at + GRACE - now
+        polite = stand.begins and stand.answers is None and role.reason in desired.POLITE
+        return masters.patient_until - now if polite and any(pod.lives for pod in rivals) else 0.0
+
+    def _with_condition(self, said: Metadata, using: GroupKeys, role: GroupRole) -> Metadata:
+        if not self._plan.readiness_condition:
+            return said
+        return desired.with_condition(said, using=using, since=role.since)
+
+    async def _repair(self, orders: Sequence[_Order]) -> tuple[list[_Order], ApiError | None]:
+        """Relabel the superseded pods, each only as we read it; return which groups may go on, and the last failure.
+
+        Where it may still work, ours has to wait. Where it is refused, two pods that say master are better than none.
+        """
+        ready: list[_Order] = []
         failed: ApiError | None = None
-        for pod, using in repairs:
+        for order in orders:
+            using = self._keys[order.role.name]
+            said = desired.demoted(by=self._name_for(order), using=using)
+            fault = await self._relabel(order.stale, self._with_condition(said, using, order.role), group=using.group)
+            failed = fault or failed
+            if fault is None or fault.status not in (None, _CONFLICT):
+                ready.append(order)
+        return ready, failed
+
+    async def _relabel(self, stale: Sequence[Pod], said: Metadata, *, group: str) -> ApiError | None:
+        failed: ApiError | None = None
+        for pod in stale:
             try:
-                await api.patch(
-                    pod.name,
-                    desired.demoted(by=self._pod_name, using=using),
-                    resource_version=pod.resource_version,
-                )
+                after = await self._patch(pod, said, unchanged=True)
             except ApiError as error:
                 if error.status != _NOT_FOUND:  # a pod that is gone says nothing any more
                     failed = error
                 continue
-            log.info("pod %s still said master; relabelled", pod.name, extra={"group": using.group})
+            self._masters[group].follower.wrote(after)
+            log.info("pod %s still said master; relabelled", pod.name, extra={"group": group})
         return failed
 
-    def _complain(self, error: ApiError) -> None:
-        """Say it once per state: no answer at all is one, each HTTP status another."""
-        state = "no answer" if error.status is None else error.status
-        if state != self._complaint:
-            log.warning("%s; the VIP does not depend on it, the labels follow later", error)
-        self._complaint = state
+    def _name_for(self, order: _Order) -> str:
+        """Return the pod that others are told of as the new master."""
+        return order.targets[0].name if order.targets else self._plan.pod_name
 
-    def _settle(self) -> None:
-        if self._complaint is not None:
-            log.info("the labels are up to date again")
-        self._complaint = None
-        self._refusals = 0
+    async def _write(self, orders: Sequence[_Order]) -> bool:
+        """Have each pod of this node say of all groups what differs, in one patch; tell whether there was anything."""
+        wanted: dict[str, tuple[Pod, Metadata]] = {}
+        for order in orders:
+            for pod in order.targets:
+                _, said = wanted.get(pod.uid or pod.name, (pod, desired.NOTHING))
+                wanted[pod.uid or pod.name] = pod, said.merged(order.said)
+        wrote = False
+        for pod, said in wanted.values():
+            missing = said.missing_from(pod)
+            if missing is None:
+                continue
+            after = await self._patch(pod, missing)
+            wrote = wrote or after is not pod
+            for follower in self._targets.values():
+                follower.wrote(after)
+        return wrote
+
+    async def _patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
+        """Write, without the condition where only that is forbidden: the labels do not depend on it."""
+        try:
+            after = await self._api.patch(pod, said, unchanged=unchanged)
+        except ApiError as error:
+            if not said.conditions or error.status != 403:
+                raise
+            self._complaints.note("conditions", error)
+            self._conditions_refused = True
+            bare = Metadata(labels=said.labels, annotations=said.annotations)
+            return await self._api.patch(pod, bare, unchanged=unchanged) if bare != desired.NOTHING else pod
+        if said.conditions:
+            self._complaints.note("conditions", None)
+            self._conditions_refused = False
+        return after
+
+    def _mastered(self, orders: Sequence[_Order]) -> tuple[Mastered, ...]:
+        return tuple(
+            Mastered(
+                group=self._groups[order.role.name], role=order.role, epoch=order.stand.epoch, targets=order.targets
+            )
+            for order in orders
+            if order.stand is not None and order.stand.defers_to is None
+        )
+
+    # What is known of the pods -----------------------------------------------------------------------------------
+
+    def _targets_of(self, group: str) -> tuple[Pod, ...] | None:
+        """Return the pods of this node that carry a group's role, None while that is not known."""
+        which = self._which[group]
+        pods = self._targets[which].pods
+        if pods is None:
+            return None
+        if not pods and not which.labels:
+            plan = self._plan
+            name = f"{plan.pod_namespace}/{plan.pod_name}"
+            fault = ApiError(f"pod {name} is not there (404); check POD_NAME and POD_NAMESPACE", 404)
+            self._complaints.note("own pod", fault)
+            return None
+        self._complaints.note("own pod", None)
+        return tuple(pods[name] for name in sorted(pods))
+
+    def _follow_masters(self, snapshot: Snapshot) -> None:
+        """Follow the pods that say master of the groups that this node is master of, from a fresh list on."""
+        for role in snapshot.groups:
+            mastership = (role.since, role.transitions)
+            known = self._masters.get(role.name)
+            if known is not None and (role.role != Role.MASTER or known.mastership != mastership):
+                known.task.cancel()
+                del self._masters[role.name]
+                self._complaints.note(f"watch {known.follower.which}", None)
+                known = None
+            if role.role == Role.MASTER and known is None:
+                follower = self._follower(Which(labels=self._keys[role.name].masters))
+                self._masters[role.name] = _Masters(
+                    mastership=mastership,
+                    follower=follower,
+                    task=self._tasks.create_task(follower.run()),
+                    patient_until=asyncio.get_running_loop().time() + GRACE,
+                    answered=set(),
+                )
+
+    def _follower(self, which: Which) -> Follower:
+        return Follower(
+            self._api,
+            which,
+            changed=self._loop.wake,
+            failed=lambda error: self._complaints.note(f"watch {which}", error),
+            jitter=self._jitter,
+        )
+
+
+def _which(group: MirroredGroup, *, pod: str, node: str) -> Which:
+    if group.mirror.target_selector:
+        return Which(labels=group.mirror.target_selector, fields=f"spec.nodeName={node}")
+    return Which(fields=f"metadata.name={pod}")

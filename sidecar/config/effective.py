@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import yaml
 
 from sidecar.config.settings import Loaded
@@ -17,11 +17,8 @@ MASK = "********"
 _FAMILIES = {"4": "ipv4", "6": "ipv6", "46": "both"}
 
 
-def effective_dict(loaded: Loaded, leases: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the settings in force, fit for JSON; times in seconds, passwords as asterisks.
-
-    ``leases`` says by group how this node's kernel would hold the VIPs; None: it was not asked.
-    """
+def effective_dict(loaded: Loaded) -> dict[str, Any]:
+    """Return the settings in force, fit for JSON; times in seconds, passwords as asterisks."""
     plan = loaded.plan
     shown: dict[str, Any] = {
         "config_file": loaded.config_file,
@@ -39,27 +36,28 @@ def effective_dict(loaded: Loaded, leases: Mapping[str, str] | None = None) -> d
             "pod_name": plan.kubernetes.pod_name,
             "pod_namespace": plan.kubernetes.pod_namespace,
             "kubeconfig": plan.kubernetes.kubeconfig or None,
+            "readiness_condition": plan.kubernetes.readiness_condition,
+            "lease_witness": plan.kubernetes.lease_witness,
+            "events": plan.kubernetes.events,
         }
+    mirrored = plan.kubernetes is not None
     shown["groups"] = [
-        _group(group, loaded.password_files.get(group.name)) | {"lease_in_force": (leases or {}).get(group.name)}
+        _group(group, loaded.password_files.get(group.name)) | (_mirror(group) if mirrored else {})
         for group in plan.groups
     ]
     return shown
 
 
-def effective(loaded: Loaded, leases: Mapping[str, str] | None = None) -> str:
-    """Return the settings in force as YAML, with a comment on where each group's timing and lease lead."""
-    shown = effective_dict(loaded, leases)
+def effective(loaded: Loaded) -> str:
+    """Return the settings in force as YAML, with a comment on where each group's timing leads."""
+    shown = effective_dict(loaded)
     groups = shown.pop("groups")
     text = _dump(shown) + "groups:\n"
     for group in groups:
         interval, down = group.pop("interval_seconds"), group.pop("master_down_seconds")
-        lease = group.pop("lease_in_force")
         lines = _dump(group).splitlines()
         text += "- " + "\n  ".join(lines) + "\n"
         text += f"  # an advert every {interval:.3f} s; a backup takes over {down:.3f} s after the last one\n"
-        if lease is not None:
-            text += f"  # the lease is by {lease}\n"
     return text
 
 
@@ -87,7 +85,6 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "replay": group.replay,
         "clock_skew": int(group.clock_skew),
         "ignore_link": group.ignore_link,
-        "lease": group.lease,
         "up_command": shlex.join(group.up_command) or None,
         "down_command": shlex.join(group.down_command) or None,
         "neutral": group.neutral,
@@ -96,6 +93,10 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "interval_seconds": timing.interval(**timers),
         "master_down_seconds": timing.master_down(**timers, dead_ratio=group.dead_ratio),
     }
+
+
+def _mirror(group: GroupPlan) -> dict[str, Any]:
+    return {name: text or None for name, text in msgspec.structs.asdict(group.mirror).items()}
 
 
 def _sources(group: GroupPlan) -> dict[str, str]:

@@ -213,11 +213,6 @@ class GroupKeys(_Keys):
     """Whether the interface's carrier means nothing to this group (`ucarp --ignoreifstate`), as where a crossover cable
     joins two nodes. Such a group neither demotes others for its interface nor is demoted for theirs."""
 
-    lease: Annotated[Literal["auto", "address", "off"], Lower, Remedy("use auto, address or off")] = "auto"
-    """What takes the VIPs off a node whose sidecar is killed or frozen. `auto`: nftables silences them on the
-    millisecond, shortly before the earliest peer takes over, where the kernel can, else as `address`: the kernel takes
-    the addresses off after whole seconds. `off`: nothing does, as with others."""
-
     up_command: Annotated[Command, Remedy("use the absolute path of an executable file, or unset it")] = ()
     """Command that is run once this node holds the VIPs, for each of them with the interface, the VIP and xparam as
     arguments. The VIP is bound and announced whatever it does."""
@@ -234,6 +229,27 @@ class GroupKeys(_Keys):
     xparam: Annotated[OneLine | None, Remedy("use a single argument on one line, or unset it")] = None
     """Last argument of both commands (`ucarp --xparam`)."""
 
+    target_selector: Annotated[
+        Annotated[str, AfterValidator(values.label_selector)] | None,
+        Remedy("use a label selector as kubectl -l takes it, such as app=web, or leave it unset"),
+    ] = None
+    """Label selector: the pods of this pod's namespace and this node that it chooses carry the role, instead of this
+    pod."""
+
+    endpoint_slice: Annotated[
+        Annotated[str, AfterValidator(values.dns_label)] | None,
+        Remedy("use the name of a Service without a selector in this pod's namespace, or leave it unset"),
+    ] = None
+    """Service without a selector, in this pod's namespace, whose EndpointSlice the master owns: it always names the
+    pods of one master, never none or two."""
+
+    load_balancer_class: Annotated[
+        Annotated[str, AfterValidator(values.load_balancer_class)] | None,
+        Remedy("use the loadBalancerClass of your Services, such as carp-sidecar/vip, or leave it unset"),
+    ] = None
+    """The master writes the VIPs into `status.loadBalancer` of the namespace's LoadBalancer Services of this
+    `loadBalancerClass`, so that `kubectl get services` shows them and kube-proxy serves them."""
+
 
 class GlobalKeys(_Keys):
     """The settings of the whole sidecar."""
@@ -246,6 +262,16 @@ class GlobalKeys(_Keys):
         Remedy("use a label key: at most 63 letters, digits, -, _ and ., after an optional dns.prefix/"),
     ] = "carp-role"
     """Pod label that carries the role; with several groups, each has this label with -<group> after it."""
+
+    readiness_condition: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether the pods that carry the role also get the condition `carp-sidecar/master`, for readiness gates. Mind that
+    a gate which only the master passes blocks rolling updates."""
+
+    lease_witness: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether each master writes a Lease `carp-sidecar-<group>` when it takes over, and at no other time."""
+
+    events: Annotated[bool, Lower, Remedy("use true or false")] = True
+    """Whether takeovers are told as Events on the pod and on the node."""
 
     runtime_dir: Annotated[
         Annotated[str, AfterValidator(values.socket_directory)],

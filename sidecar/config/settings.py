@@ -242,12 +242,28 @@ def _kubernetes(
             fault = f"not set, and the mirror into Kubernetes ({mode}: {keys.kubernetes}) needs it"
             problems.add(env_name(field), fault, f"{remedy(field)}, or set {env_name('kubernetes')}=off")
     _check_label(keys.role_label, every, shared=shared, problems=problems)
+    for field in ("endpoint_slice", "load_balancer_class"):
+        _refuse_shared(field, every, problems)
     return KubernetesPlan(
         pod_name=keys.pod_name or "",
         pod_namespace=keys.pod_namespace or "",
         role_label=keys.role_label,
         kubeconfig=keys.kubeconfig or "",
+        readiness_condition=keys.readiness_condition,
+        lease_witness=keys.lease_witness,
+        events=keys.events,
     )
+
+
+def _refuse_shared(field: str, every: Sequence[Group], problems: Problems) -> None:
+    """Report what only one group can own: the masters of two would overwrite each other for ever."""
+    owners: dict[str, str] = {}
+    for group in every:
+        value = getattr(group.keys, field)
+        other = owners.setdefault(value, group.name) if value else group.name
+        if other != group.name:
+            fault = f"{value} belongs to group {other!r} already"
+            problems.add(group.label(field), fault, "name each in one group only")
 
 
 def _is_file(path: str) -> bool:

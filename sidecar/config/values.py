@@ -27,6 +27,14 @@ _DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(\.{_DNS_LABE
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LAST_PORT = 65535
 HTTP_OFF = "off"
+_LABEL_KEY = rf"({_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*/)?{_LABEL_NAME.pattern}"
+_LABEL_VALUE = rf"({_LABEL_NAME.pattern})?"
+_REQUIREMENT = re.compile(
+    rf"{_LABEL_KEY}\s*(=|==|!=)\s*{_LABEL_VALUE}|!?\s*{_LABEL_KEY}"
+    rf"|{_LABEL_KEY}\s+(in|notin)\s*\(\s*{_LABEL_VALUE}(\s*,\s*{_LABEL_VALUE})*\s*\)"
+)
+"""One requirement of a label selector, as ``kubectl -l`` takes it."""
+_COMMA = re.compile(r",(?![^(]*\))")  # not one inside parentheses
 _SOCKET_DIRECTORY_BYTES = 90  # sun_path holds 107, and the socket's own name comes after it
 
 
@@ -167,9 +175,27 @@ def _multicast(address: A, text: str) -> A:
 
 def role_label(text: str) -> str:
     """Read a Kubernetes label key: ``[dns.subdomain/]name``."""
-    prefix, slash, name = text.rpartition("/")
-    if not _LABEL_NAME.fullmatch(name) or (slash and not _DNS_SUBDOMAIN.fullmatch(prefix)):
+    if not _is_qualified(text):
         raise FaultError(f"{show(text)} is not a Kubernetes label key")
+    return text
+
+
+def _is_qualified(text: str) -> bool:
+    prefix, slash, name = text.rpartition("/")
+    return bool(_LABEL_NAME.fullmatch(name)) and (not slash or bool(_DNS_SUBDOMAIN.fullmatch(prefix)))
+
+
+def label_selector(text: str) -> str:
+    """Read a Kubernetes label selector that asks for something: requirements with commas between them."""
+    if not all(_REQUIREMENT.fullmatch(term.strip()) for term in _COMMA.split(text)):
+        raise FaultError(f"{show(text)} is not a Kubernetes label selector")
+    return text
+
+
+def load_balancer_class(text: str) -> str:
+    """Read a Service's loadBalancerClass, which has the form of a label key."""
+    if not _is_qualified(text):
+        raise FaultError(f"{show(text)} is not a loadBalancerClass")
     return text
 
 

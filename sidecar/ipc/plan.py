@@ -16,13 +16,25 @@ class PathPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     peers: tuple[str, ...] = ()
 
 
+class MirrorPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of one group is shown in Kubernetes beyond its role; "" for none.
+
+    ``target_selector`` chooses the pods of this node that carry the role, "" stands for the sidecar's own.
+    ``endpoint_slice`` is a Service's name, ``load_balancer_class`` a class of Services.
+    """
+
+    target_selector: str = ""
+    endpoint_slice: str = ""
+    load_balancer_class: str = ""
+
+
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One vhid on one interface. ``vips`` are ``address/prefix``.
 
     ``key`` is the 20-byte HMAC key that signs, ``accepted_keys`` are further ones that peers may use; they are never
     shown. ``paths`` are one or two, the main IP version first; ``transport`` is multicast, broadcast or unicast;
     ``replay`` is strict or compat; ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
-    ``lease`` is auto, address or off. ``up_command`` and ``down_command`` are argument vectors, empty for none.
+    ``up_command`` and ``down_command`` are argument vectors, empty for none.
     """
 
     name: str
@@ -42,12 +54,12 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     replay: str = "compat"
     clock_skew: float = 60.0
     ignore_link: bool = False
-    lease: str = "auto"
     up_command: tuple[str, ...] = ()
     down_command: tuple[str, ...] = ()
     neutral: bool = False
     shutdown: bool = True
     xparam: str | None = None
+    mirror: MirrorPlan = MirrorPlan()
 
     def __repr__(self) -> str:
         """Name the group without its key: a repr ends up in logs and tracebacks."""
@@ -63,6 +75,9 @@ class KubernetesPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     pod_namespace: str
     role_label: str
     kubeconfig: str
+    readiness_condition: bool = False
+    lease_witness: bool = False
+    events: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -91,13 +91,6 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
-class Disturb:
-    """Somebody else on a node deletes the VIPs; its parent notices."""
-
-    node: int
-
-
-@dataclass(frozen=True, slots=True)
 class Cut:
     """Nothing of ``sender`` reaches ``receiver`` any more."""
 
@@ -139,7 +132,5 @@ class Mute:
     version: int
 
 
-NodeFault = (
-    Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse | Demote | Promote | HandOver | Disturb
-)
+NodeFault = Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse | Demote | Promote | HandOver
 Fault = NodeFault | Cut | Deaf | Partition | Heal | Loss | Mute

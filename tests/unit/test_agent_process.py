@@ -122,7 +122,7 @@ def test_a_kubeconfig_may_come_later_and_is_complained_about_once(
         assert agent.process.wait(60) == 0
     hears_something()
     assert said[0].startswith(f"cannot read KUBECONFIG {tmp_path}/config: ")
-    assert said[1:] == ["the labels are up to date again"]
+    assert said[1:] == ["Kubernetes is told of everything again"]
     assert pod(api)["labels"]["carp-role"] == "master"
 
 

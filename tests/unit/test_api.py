@@ -1,214 +1,185 @@
-"""The calls to the Kubernetes API: what is asked, what is made of the answers, and errors in words."""
+"""The calls about pods: what is asked, and what is made of the answers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from sidecar.agent.api import ApiError, KubernetesPods
-from sidecar.agent.desired import Metadata, Pod
-from sidecar.ipc.plan import KubernetesPlan
-from tests.fakes.http import ScriptedServer, write_kubeconfig
-
-T = TypeVar("T")
+from sidecar.agent.api import Change, KubernetesPods, Listed, Which
+from sidecar.agent.desired import Condition, Metadata, Pod
+from sidecar.agent.errors import ApiError
+from sidecar.agent.transport import MERGE_PATCH, STRATEGIC_PATCH, Call
 
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
     "metadata": {
         "name": "carp-1",
+        "uid": "u-1",
         "resourceVersion": "41",
         "labels": {"carp-role": "master"},
         "annotations": {"carp-sidecar/vhid": "42"},
         "managedFields": [{"manager": "x"}],
     },
     "spec": {"containers": [{"name": "carp"}]},
+    "status": {
+        "conditions": [{"type": "Ready", "status": "True"}, {"type": "carp-sidecar/master", "status": "False"}],
+        "podIP": "10.0.0.11",
+        "podIPs": [{"ip": "10.0.0.11"}, {"ip": "fd00::11"}],
+    },
 }
 READ = Pod(
     name="carp-1",
+    uid="u-1",
     resource_version="41",
     labels={"carp-role": "master"},
     annotations={"carp-sidecar/vhid": "42"},
+    conditions={"carp-sidecar/master": "False"},
+    ips=("10.0.0.11", "fd00::11"),
 )
-BARE = {"metadata": {"name": "carp-2", "resourceVersion": "7"}}
+DYING = {
+    "metadata": {"name": "carp-2", "resourceVersion": "7", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+    "status": {"conditions": [{"type": "Ready", "status": "False"}], "podIP": "10.0.0.12"},
+}
 
 
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
+class FakeTransport:
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.calls: list[Call] = []
+
+    async def request(self, call: Call) -> bytes:
+        self.calls.append(call)
+        return self.answers.pop(0)
+
+    async def lines(self, call: Call) -> AsyncIterator[bytes]:
+        self.calls.append(call)
+        yield b""
+        for line in self.answers:
+            yield line
 
 
-def plan(kubeconfig: str) -> KubernetesPlan:
-    return KubernetesPlan(pod_name="carp-1", pod_namespace="edge", role_label="carp-role", kubeconfig=kubeconfig)
+def pods(transport: FakeTransport) -> KubernetesPods:
+    return KubernetesPods("edge", transport)  # type: ignore[arg-type]
 
 
-def call(kubeconfig: str, action: Callable[[KubernetesPods], Awaitable[T]]) -> T:
-    """Connect, do one thing and close."""
-
-    async def run() -> T:
-        pods = await KubernetesPods.connect(plan(kubeconfig))
-        try:
-            return await action(pods)
-        finally:
-            await pods.close()
-
-    return asyncio.run(run())
+def event(kind: str, thing: Any) -> bytes:
+    return json.dumps({"type": kind, "object": thing}).encode() + b"\n"
 
 
-def fault(kubeconfig: str, action: Callable[[KubernetesPods], Awaitable[object]]) -> tuple[int | None, str]:
-    with pytest.raises(ApiError) as caught:
-        call(kubeconfig, action)
-    return caught.value.status, str(caught.value)
-
-
-# What is asked -------------------------------------------------------------------------------------------------------
-
-
-def test_the_own_pod_is_read_with_the_token(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers.append((200, json.dumps(POD).encode()))
-    assert call(server.kubeconfig(tmp_path / "config"), lambda pods: pods.own()) == READ
-    (request,) = server.requests
-    assert (request.method, request.path) == ("GET", "/api/v1/namespaces/edge/pods/carp-1")
-    assert request.headers["authorization"] == "Bearer a-token"
-
-
-def test_pods_are_found_by_their_label(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers.append((200, json.dumps({"kind": "PodList", "items": [POD, BARE]}).encode()))
-    found = call(server.kubeconfig(tmp_path / "config"), lambda pods: pods.labelled("carp-role=master"))
-    assert found == [READ, Pod(name="carp-2", resource_version="7", labels={}, annotations={})]
-    assert server.requests[0].path == "/api/v1/namespaces/edge/pods?labelSelector=carp-role%3Dmaster"
-
-
-def test_no_pods_is_no_error(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers.append((200, b'{"items":null}'))
-    assert call(server.kubeconfig(tmp_path / "config"), lambda pods: pods.labelled("a=b")) == []
-
-
-@pytest.mark.parametrize("version", [None, "41"])
-def test_labels_and_annotations_are_set_in_one_merge_patch(
-    server: ScriptedServer, tmp_path: Path, version: str | None
-) -> None:
-    server.answers.append((200, json.dumps(POD).encode()))
-    wanted = Metadata(labels={"carp-role": "backup"}, annotations={"carp-sidecar/reason": "preempt"})
-    call(server.kubeconfig(tmp_path / "config"), lambda pods: pods.patch("carp-2", wanted, resource_version=version))
-    (request,) = server.requests
-    assert (request.method, request.path) == ("PATCH", "/api/v1/namespaces/edge/pods/carp-2")
-    assert request.headers["content-type"] == "application/merge-patch+json"
-    said = {"labels": {"carp-role": "backup"}, "annotations": {"carp-sidecar/reason": "preempt"}}
-    assert request.body == {"metadata": said | ({} if version is None else {"resourceVersion": version})}
-
-
-def test_a_connection_serves_several_calls(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers += [(200, json.dumps(POD).encode()), (503, b"{}"), (200, json.dumps(POD).encode())]
-
-    async def thrice(pods: KubernetesPods) -> list[Pod]:
-        first = await pods.own()
-        with pytest.raises(ApiError):
-            await pods.own()
-        return [first, await pods.own()]
-
-    assert call(server.kubeconfig(tmp_path / "config"), thrice) == [READ, READ]
-
-
-# Errors --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [
-        (401, "the API server does not accept the token (401); is the service account still there?"),
-        (
-            403,
-            "the right to get pods in namespace edge is missing (403); bind the Role that the chart ships to this "
-            "pod's service account",
-        ),
-        (404, "pod edge/carp-1 is not there (404); check POD_NAME and POD_NAMESPACE"),
-        (409, "the API server answers 409: told why"),
-        (429, "the API server answers 429: told why"),
-        (500, "the API server answers 500: told why"),
-    ],
-)
-def test_every_refusal_says_what_to_do(server: ScriptedServer, tmp_path: Path, status: int, words: str) -> None:
-    server.answers.append((status, b'{"kind":"Status","message":"told why"}'))
-    assert fault(server.kubeconfig(tmp_path / "config"), lambda pods: pods.own()) == (status, words)
-
-
-@pytest.mark.parametrize(("verb", "action"), [("list", "labelled"), ("patch", "patch")])
-def test_a_missing_right_is_named(server: ScriptedServer, tmp_path: Path, verb: str, action: str) -> None:
-    server.answers.append((403, b""))
-    arguments = ("a=b",) if action == "labelled" else ("carp-2", Metadata(labels={}, annotations={}))
-    status, words = fault(
-        server.kubeconfig(tmp_path / "config"),
-        lambda pods: getattr(pods, action)(*arguments),
+def test_pods_are_listed_by_label_and_field() -> None:
+    body = {"kind": "PodList", "metadata": {"resourceVersion": "99"}, "items": [POD, DYING]}
+    transport = FakeTransport(json.dumps(body).encode())
+    found = asyncio.run(pods(transport).list(Which(labels="carp-role=master", fields="spec.nodeName=n")))
+    dying = Pod(
+        name="carp-2",
+        resource_version="7",
+        labels={},
+        annotations={},
+        terminating=True,
+        ready=False,
+        ips=("10.0.0.12",),
     )
-    assert status == 403
-    assert words.startswith(f"the right to {verb} pods in namespace edge is missing")
+    assert found == Listed((READ, dying), "99")
+    assert not dying.lives
+    (call,) = transport.calls
+    assert (call.verb, call.resource, call.path) == ("list", "pods", "/api/v1/namespaces/edge/pods")
+    assert call.query == (("labelSelector", "carp-role=master"), ("fieldSelector", "spec.nodeName=n"))
+
+
+def test_no_pods_is_no_error() -> None:
+    assert asyncio.run(pods(FakeTransport(b'{"items":null}')).list(Which())) == Listed((), "")
+
+
+def test_a_watch_tells_what_changes_and_how_far_it_is() -> None:
+    transport = FakeTransport(
+        event("ADDED", POD),
+        event("MODIFIED", POD),
+        event("DELETED", POD),
+        event("BOOKMARK", {"metadata": {"resourceVersion": "77"}}),
+    )
+
+    async def story() -> list[Change]:
+        return [change async for change in pods(transport).watch(Which(labels="a=b"), "40", seconds=300)]
+
+    assert asyncio.run(story()) == [
+        Change(""),
+        Change("41", READ),
+        Change("41", READ),
+        Change("41", READ, gone=True),
+        Change("77"),
+    ]
+    assert transport.calls[0].verb == "watch"
+    assert dict(transport.calls[0].query) == {
+        "labelSelector": "a=b",
+        "watch": "1",
+        "resourceVersion": "40",
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": "300",
+    }
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("line", "status"),
     [
-        (b"<html>", "the API server answers 502"),
-        (b'{"message":1}', "the API server answers 502"),
-        (b"\xff\xfe", "the API server answers 502"),
-        (json.dumps({"message": "x" * 1000}).encode(), "the API server answers 502: " + "x" * 200),
+        (event("ERROR", {"kind": "Status", "code": 410, "message": "too old resource version"}), 410),
+        (event("ERROR", {}), 500),
+        (event("SOMETHING", POD), None),
+        (b'{"type":"ADDED","object":{"metadata":{}}}', None),
+        (b'{"type":"ADDED","obj', None),
+        (b"<html>", None),
+        (b"\xff", None),
     ],
-    ids=["html", "type", "not-utf-8", "long"],
 )
-def test_whatever_a_proxy_says_is_one_short_line(
-    server: ScriptedServer, tmp_path: Path, body: bytes, words: str
-) -> None:
-    server.answers.append((502, body))
-    assert fault(server.kubeconfig(tmp_path / "config"), lambda pods: pods.own()) == (502, words)
+def test_a_watch_that_says_anything_else_ends_with_an_error(line: bytes, status: int | None) -> None:
+    async def story() -> None:
+        [change async for change in pods(FakeTransport(line)).watch(Which(), "40", seconds=300)]
+
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(story())
+    assert caught.value.status == status
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"metadata":{"name":1}}', b"\xff"])
-def test_an_answer_that_is_no_pod_is_an_error(server: ScriptedServer, tmp_path: Path, body: bytes) -> None:
-    server.answers.append((200, body))
-    status, words = fault(server.kubeconfig(tmp_path / "config"), lambda pods: pods.own())
-    assert status is None
-    assert words.startswith("the API server's answer cannot be read: ")
+@pytest.mark.parametrize("unchanged", [False, True])
+def test_labels_and_annotations_are_set_in_one_merge_patch_for_this_very_pod(unchanged: bool) -> None:
+    transport = FakeTransport(json.dumps(POD).encode())
+    said = Metadata(labels={"carp-role": "backup"}, annotations={"carp-sidecar/reason": "preempt"})
+    assert asyncio.run(pods(transport).patch(READ, said, unchanged=unchanged)) == READ
+    (call,) = transport.calls
+    assert (call.verb, call.resource, call.path) == ("patch", "pods", "/api/v1/namespaces/edge/pods/carp-1")
+    assert call.content_type == MERGE_PATCH
+    fields = {"labels": {"carp-role": "backup"}, "annotations": {"carp-sidecar/reason": "preempt"}, "uid": "u-1"}
+    assert call.body == {"metadata": fields | ({"resourceVersion": "41"} if unchanged else {})}
 
 
-def test_a_server_that_hangs_up_is_an_error(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers += [None, None, None]
-    status, words = fault(server.kubeconfig(tmp_path / "config"), lambda pods: pods.own())
-    assert status is None
-    assert words.startswith("the API server cannot be reached: ")
+def test_a_condition_goes_with_the_labels_through_the_status() -> None:
+    transport = FakeTransport(json.dumps(POD).encode())
+    condition = Condition(type="carp-sidecar/master", status="True", reason="Master", message="m", since="s")
+    asyncio.run(pods(transport).patch(READ, Metadata(labels={"a": "b"}, annotations={}, conditions=(condition,))))
+    (call,) = transport.calls
+    assert (call.resource, call.path) == ("pods/status", "/api/v1/namespaces/edge/pods/carp-1/status")
+    assert call.content_type == STRATEGIC_PATCH
+    assert call.body == {
+        "metadata": {"labels": {"a": "b"}, "annotations": {}, "uid": "u-1"},
+        "status": {
+            "conditions": [
+                {
+                    "type": "carp-sidecar/master",
+                    "status": "True",
+                    "reason": "Master",
+                    "message": "m",
+                    "lastTransitionTime": "s",
+                }
+            ]
+        },
+    }
 
 
-def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        kubeconfig = write_kubeconfig(tmp_path / "config", closed.getsockname()[1])
-    status, words = fault(kubeconfig, lambda pods: pods.own())
-    assert status is None
-    assert words.startswith("the API server cannot be reached: ")
-
-
-@pytest.mark.parametrize("content", [None, "{}"], ids=["missing", "bare"])
-def test_a_kubeconfig_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "config"
-    if content is not None:
-        path.write_text(content)
-    status, words = fault(str(path), lambda pods: pods.own())
-    assert status is None
-    assert words.startswith(f"cannot read KUBECONFIG {path}: ")
-
-
-@pytest.mark.parametrize("content", ["", "[", "\0", "text"], ids=["empty", "broken", "binary", "no-mapping"])
-def test_a_kubeconfig_that_is_no_kubeconfig_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
-    test_a_kubeconfig_that_cannot_be_used_is_an_error_that_names_it(tmp_path, content)
-
-
-def test_outside_a_pod_there_is_no_service_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    status, words = fault("", lambda pods: pods.own())
-    assert status is None
-    assert words.startswith("cannot read the pod's service account: ")
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"metadata":{"name":1}}', b"\xff", b"[" * 100_000])
+def test_an_answer_that_is_no_pod_is_an_error(body: bytes) -> None:
+    with pytest.raises(ApiError, match=r"^the API server's answer cannot be read: "):
+        asyncio.run(pods(FakeTransport(body)).patch(READ, Metadata(labels={}, annotations={})))

@@ -37,7 +37,6 @@ groups:
   replay: strict
   clock_skew: 60
   ignore_link: false
-  lease: auto
   up_command: null
   down_command: null
   neutral: false
@@ -45,21 +44,17 @@ groups:
   xparam: null
   # an advert every 1.500 s; a backup takes over 3.500 s after the last one
 """
-LEASE = "address: in words"
 
 
 def test_as_yaml() -> None:
-    loaded = load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"})
-    assert effective(loaded) == SHOWN
-    assert effective(loaded, {"default": LEASE}) == SHOWN + f"  # the lease is by {LEASE}\n"
+    assert effective(load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"})) == SHOWN
 
 
 def test_as_json() -> None:
-    shown = effective_dict(load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"}), {"default": LEASE})
+    shown = effective_dict(load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"}))
     assert json.loads(json.dumps(shown)) == shown
     (group,) = shown["groups"]
     assert (group["interval_seconds"], group["master_down_seconds"]) == (1.5, 3.5)
-    assert (group["lease"], group["lease_in_force"]) == ("auto", LEASE)
     assert group["password"] == "********"
 
 
@@ -79,6 +74,11 @@ def test_the_mirror() -> None:
     shown = effective_dict(load_on_node(ENOUGH | given))
     assert (shown["kubernetes"], shown["pod_name"], shown["pod_namespace"]) == ("on", "p", "n")
     assert (shown["role_label"], shown["kubeconfig"]) == ("carp-role", None)
+    assert (shown["readiness_condition"], shown["lease_witness"], shown["events"]) == (False, False, True)
+    (group,) = shown["groups"]
+    assert (group["target_selector"], group["endpoint_slice"], group["load_balancer_class"]) == (None, None, None)
+    (alone,) = effective_dict(load_on_node(ENOUGH))["groups"]
+    assert "target_selector" not in alone
 
 
 def test_commands() -> None:

@@ -1,192 +1,571 @@
-"""The mirror: one patch per role change, none in between, whatever the API server does."""
+"""The mirror: one patch per role change, none in between, whatever the API server and others do."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 
 import pytest
 
-from sidecar.agent import reconciler as module
-from sidecar.agent.api import ApiError
-from sidecar.agent.reconciler import Reconciler
-from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
+from sidecar.agent.errors import ApiError
+from sidecar.agent.reconciler import GRACE
+from sidecar.agent.state import ApiState
+from sidecar.ipc.messages import MirroredGroup, Snapshot
+from sidecar.ipc.plan import MirrorPlan
+from tests.fakes.mirror import GROUP, agent, group_role, mirrored, running, snapshot
 from tests.fakes.pods import FakePods
+from tests.fakes.time import run, until
 
-GROUP = MirroredGroup(name="default", interface="eth0", vhid=42, vips=("10.0.0.200/32",))
 DOWN = ApiError("the API server cannot be reached: refused")
-
-
-def snapshot(role: str, *, transitions: int = 1) -> Snapshot:
-    return Snapshot(
-        groups=(
-            GroupRole(name="default", role=role, since=float(transitions), reason="start", transitions=transitions),
-        )
-    )
-
-
-def reconciler(pods: FakePods, *, own: str = "a", groups: tuple[MirroredGroup, ...] = (GROUP,)) -> Reconciler:
-    async def connect() -> FakePods:
-        return pods
-
-    # No jitter and the shortest waits: the order of things is tested, not the time.
-    return Reconciler(connect=connect, pod_name=own, role_label="carp-role", groups=groups, jitter=lambda: -1.0)
-
-
-async def mirrored(pods: FakePods, *snapshots: Snapshot, own: str = "a") -> None:
-    """Let a reconciler write each snapshot before it gets the next."""
-    for each in snapshots:
-        mirror = reconciler(pods, own=own)
-        mirror.offer(each)
-        mirror.finish()
-        await mirror.run()
 
 
 @pytest.fixture
 def pods() -> FakePods:
-    fake = FakePods(own_name="a")
+    fake = FakePods()
     for name in ("a", "b", "c"):
         fake.add(name)
     return fake
 
 
+# Its own pod ---------------------------------------------------------------------------------------------------------
+
+
 def test_a_role_change_is_one_patch_and_no_change_is_none(pods: FakePods) -> None:
-    asyncio.run(mirrored(pods, snapshot("backup")))
+    run(mirrored(pods, "a", snapshot("backup")))
     assert len(pods.writes) == 1
     assert pods.pods["a"].labels["carp-role"] == "backup"
-    asyncio.run(mirrored(pods, snapshot("backup")))
+    run(mirrored(pods, "a", snapshot("backup")))
     assert len(pods.writes) == 1
 
 
-def test_it_waits_for_the_next_snapshot_without_asking(pods: FakePods) -> None:
-    async def story() -> int:
-        mirror = reconciler(pods)
-        mirror.offer(snapshot("backup"))
-        task = asyncio.create_task(mirror.run())
-        while not pods.writes:
-            await asyncio.sleep(0)
-        settled = pods.calls
-        for _ in range(1000):
-            await asyncio.sleep(0)
-        assert pods.calls == settled
-        mirror.finish()
-        await task
-        return settled
-
-    assert asyncio.run(story()) > 0
-
-
-def test_the_winner_relabels_the_dead_before_itself(pods: FakePods) -> None:
-    asyncio.run(mirrored(pods, snapshot("master")))
-    assert pods.pods["a"].annotations["carp-sidecar/epoch"] == "1"
-    pods.own_name = "b"
-    pods.writes.clear()
-    asyncio.run(mirrored(pods, snapshot("master"), own="b"))
-    assert [name for name, _ in pods.writes] == ["a", "b"]
-    assert pods.masters() == ["b"]
-    assert pods.pods["b"].annotations["carp-sidecar/epoch"] == "2"
-    assert pods.pods["a"].annotations["carp-sidecar/reason"] == "superseded by b"
-
-
-def test_an_agent_that_starts_anew_keeps_the_epoch(pods: FakePods) -> None:
-    asyncio.run(mirrored(pods, snapshot("master")))
-    pods.writes.clear()
-    asyncio.run(mirrored(pods, snapshot("master")))
-    assert pods.writes == []
-
-
-def test_a_newer_master_is_left_alone(pods: FakePods) -> None:
-    asyncio.run(mirrored(pods, snapshot("master")))
-    pods.add("b", {"carp-role": "master"}, {**pods.pods["a"].annotations, "carp-sidecar/epoch": "5"})
-    asyncio.run(mirrored(pods, snapshot("master")))
-    assert pods.masters() == ["a", "b"]  # CARP decides which of them goes; its own agent says so
-
-
-def test_failures_are_retried_until_written_and_told_once(pods: FakePods, caplog: pytest.LogCaptureFixture) -> None:
-    pods.failures += [DOWN] * 6
-    with caplog.at_level(logging.INFO):
-        asyncio.run(mirrored(pods, snapshot("master")))
-    assert pods.masters() == ["a"]
-    said = [record.getMessage() for record in caplog.records]
-    assert sum("cannot be reached" in line for line in said) == 1
-    assert said[-1] == "the labels are up to date again"
-
-
-def test_a_conflict_on_the_dead_pod_is_read_again(pods: FakePods) -> None:
-    asyncio.run(mirrored(pods, snapshot("master")))
-    pods.own_name = "b"
-    conflict = ApiError("modified", 409)
-    # own, list, then the patch of the dead pod conflicts; our own label is written all the same
-    pods.failures = []
-    real_patch = pods.patch
-    conflicts = itertools.chain([conflict], itertools.repeat(None))
-
-    async def patch(name: str, metadata: object, **kwargs: object) -> None:
-        failure = next(conflicts)
-        if failure is not None:
-            raise failure
-        await real_patch(name, metadata, **kwargs)  # type: ignore[arg-type]
-
-    pods.patch = patch  # type: ignore[method-assign,assignment]
-    asyncio.run(mirrored(pods, snapshot("master"), own="b"))
-    assert pods.masters() == ["b"]
-
-
-def test_without_the_right_to_list_the_own_label_is_written(pods: FakePods, caplog: pytest.LogCaptureFixture) -> None:
-    pods.forbidden = frozenset({"list"})
-    asyncio.run(mirrored(pods, snapshot("master")))
-    assert pods.masters() == ["a"]
-    assert "the right to list pods is missing" in caplog.text
-
-
-def test_only_the_newest_snapshot_is_written(pods: FakePods) -> None:
+def test_for_an_hour_without_change_nothing_is_written_and_nothing_but_the_watch_is_renewed(pods: FakePods) -> None:
     async def story() -> None:
-        mirror = reconciler(pods)
-        mirror.offer(snapshot("backup"))
-        mirror.offer(snapshot("master", transitions=2))
-        mirror.finish()
-        await mirror.run()
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.writes, "written")
+            await asyncio.sleep(3600)
+        assert len(pods.writes) == 1
+        assert pods.calls["list"] < 20  # two watches of about 450 s each
 
-    asyncio.run(story())
-    assert [metadata.labels["carp-role"] for _, metadata in pods.writes] == ["master"]
+    run(story())
 
 
-def test_nothing_to_say_finishes_at_once(pods: FakePods) -> None:
+@pytest.mark.parametrize("label", ["backup", None, "x"], ids=["another role", "taken away", "nonsense"])
+def test_what_somebody_else_does_to_our_label_is_put_back(
+    pods: FakePods, label: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     async def story() -> None:
-        mirror = reconciler(pods)
-        mirror.finish()
-        await mirror.run()
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "written")
+            await asyncio.sleep(1)
+            pods.edit("a", {"carp-role": label, "mine": "kept"})
+            assert await until(lambda: pods.masters() == ["a"], "put back", within=2) < 1
+            await asyncio.sleep(100)
+        assert pods.pods["a"].labels == {"carp-role": "master", "mine": "kept"}
+        assert len(pods.writes) == 2
 
-    asyncio.run(story())
-    assert pods.calls == 0
+    run(story())
+    assert caplog.text.count("somebody else changed what a pod of this node says") == 1
+
+
+def test_who_edits_for_ever_does_not_set_the_pace(pods: FakePods) -> None:
+    async def fights() -> None:
+        while True:
+            if pods.masters():
+                pods.edit("a", {"carp-role": None})
+            await asyncio.sleep(0.001)
+
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            other = asyncio.create_task(fights())
+            await asyncio.sleep(600)
+            assert len(pods.writes) < 1000
+            mirror.reconciler.offer(snapshot("backup", transitions=2))
+            assert await until(lambda: mirror.says().get("carp-role") == "backup", "a new role", within=2) < 2
+            other.cancel()
+
+    run(story())
+
+
+def test_a_pod_of_the_same_name_and_another_uid_starts_fresh(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "written")
+            pods.add("a", uid="another")
+            await until(lambda: pods.masters() == ["a"], "the new pod says so, too", within=2)
+        assert pods.pods["a"].annotations["carp-sidecar/epoch"] == "1"
+
+    run(story())
+
+
+def test_a_write_that_was_meant_for_the_pod_before_does_not_reach_the_new_one(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        mirror.client.delay = 0.2
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            await asyncio.sleep(0.3)  # the patch is on its way
+            assert not pods.writes
+            pods.add("a", uid="another")
+            await until(lambda: pods.writes, "written to the new one", within=5)
+        assert pods.pods["a"].uid == "another"
+        assert len(pods.writes) == 1
+
+    run(story())
+
+
+def test_a_pod_that_is_not_there_is_told_once_and_written_once_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    pods = FakePods()
+
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            await asyncio.sleep(100)
+            assert mirror.status.api is ApiState.REFUSED
+            assert mirror.status.lag(asyncio.get_running_loop().time()) == 100
+            pods.add("a")
+            await until(lambda: pods.writes, "written", within=2)
+            await asyncio.sleep(1)
+            assert mirror.status.api is ApiState.OK
+            assert mirror.status.lag(1000) == 0
+
+    run(story())
+    assert caplog.text.count("pod edge/a is not there (404); check POD_NAME and POD_NAMESPACE") == 1
 
 
 def test_several_groups_are_one_patch(pods: FakePods) -> None:
     second = MirroredGroup(name="db", interface="eth0", vhid=43, vips=("10.0.0.201/32",))
 
     async def story() -> None:
-        mirror = reconciler(pods, groups=(GROUP, second))
-        db = GroupRole(name="db", role="backup", since=1.0, reason="start", transitions=1)
-        mirror.offer(Snapshot(groups=(*snapshot("master").groups, db)))
-        mirror.finish()
-        await mirror.run()
+        mirror = agent(pods, groups=(GROUP, second))
+        mirror.reconciler.offer(Snapshot(groups=(group_role("master"), group_role("backup", name="db"))))
+        mirror.reconciler.finish()
+        await mirror.reconciler.run()
 
-    asyncio.run(story())
+    run(story())
     assert len(pods.writes) == 1
     assert pods.pods["a"].labels == {"carp-role-default": "master", "carp-role-db": "backup"}
 
 
-def test_waiting_times_grow_to_their_bounds() -> None:
-    mirror = reconciler(FakePods(own_name="a"))
-    refused, down = ApiError("no", 403), DOWN
-    delay, seen = 0.0, []
-    for _ in range(10):
-        delay = mirror._next_delay(delay, down)
-        seen.append(delay)
-    assert seen[0] == module.FIRST_DELAY
-    assert seen == sorted(seen)
-    assert seen[-1] == module.LONGEST_DELAY
-    delays = [delay := mirror._next_delay(delay, refused) for _ in range(module.PATIENT_REFUSALS + 5)]
-    assert delays[: module.PATIENT_REFUSALS] == [module.LONGEST_DELAY] * module.PATIENT_REFUSALS
-    assert delays[-1] == module.REFUSED_DELAY
+def test_only_the_newest_snapshot_is_written(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        mirror.reconciler.offer(snapshot("backup"))
+        mirror.reconciler.offer(snapshot("master", transitions=2))
+        mirror.reconciler.finish()
+        await mirror.reconciler.run()
+
+    run(story())
+    assert [write.said.labels["carp-role"] for write in pods.writes] == ["master"]
+
+
+def test_nothing_to_say_finishes_at_once(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        mirror.reconciler.finish()
+        await mirror.reconciler.run()
+
+    run(story())
+    assert pods.writes == []
+
+
+# Other pods of the same node -----------------------------------------------------------------------------------------
+
+
+def test_a_selector_chooses_the_pods_of_the_same_node(pods: FakePods) -> None:
+    group = MirroredGroup(
+        name="web",
+        interface="eth0",
+        vhid=42,
+        vips=("10.0.0.200/32",),
+        mirror=MirrorPlan(target_selector="app=web"),
+    )
+    pods.add("web-1", {"app": "web"}, node="node-a")
+    pods.add("web-2", {"app": "web"}, node="node-b")
+    pods.add("db-1", {"app": "db"}, node="node-a")
+
+    async def story() -> None:
+        mirror = agent(pods, groups=(group,))
+        async with running(mirror):
+            mirror.reconciler.offer(Snapshot(groups=(group_role("master", name="web"),)))
+            await until(lambda: pods.masters() == ["web-1"], "the pod of this node, not the sidecar's")
+            pods.add("web-3", {"app": "web"}, node="node-a")
+            await until(lambda: pods.masters() == ["web-1", "web-3"], "one that comes later", within=2)
+            await asyncio.sleep(10)
+        assert {write.pod for write in pods.writes} == {"web-1", "web-3"}
+        assert len(pods.writes) == 2
+
+    run(story())
+
+
+def test_each_of_several_groups_has_pods_of_its_own(pods: FakePods) -> None:
+    web = MirroredGroup(
+        name="web", interface="e", vhid=1, vips=("10.0.0.1/32",), mirror=MirrorPlan(target_selector="app=web")
+    )
+    pods.add("web-1", {"app": "web"}, node="node-a")
+    pods.add("web-2", {"app": "web"}, node="node-b")
+
+    async def story() -> None:
+        mirrors = [agent(pods, name, groups=(web, GROUP)) for name in "ab"]
+        async with running(*mirrors):
+            roles = (group_role("master", name="web"), group_role("backup"))
+            mirrors[0].reconciler.offer(Snapshot(groups=roles))
+            mirrors[1].reconciler.offer(Snapshot(groups=(group_role("backup", name="web"), group_role("master"))))
+            await until(lambda: pods.masters("carp-role-web") == ["web-1"], "web")
+            await until(lambda: pods.masters("carp-role-default") == ["b"], "default")
+            await until(lambda: pods.pods["web-2"].labels["carp-role-web"] == "backup", "web's backup")
+
+    run(story())
+
+
+# Those who were master before ----------------------------------------------------------------------------------------
+
+
+def test_the_winner_relabels_the_dead_before_itself(pods: FakePods) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+    assert pods.pods["a"].annotations["carp-sidecar/epoch"] == "1"
+    pods.writes.clear()
+    run(mirrored(pods, "b", snapshot("master", reason="master-down")))
+    assert [write.pod for write in pods.writes] == ["a", "b"]
+    assert pods.masters() == ["b"]
+    assert pods.pods["b"].annotations["carp-sidecar/epoch"] == "2"
+    assert pods.pods["a"].annotations["carp-sidecar/reason"] == "superseded by b"
+    assert frozenset("ab") not in pods.history
+
+
+@pytest.mark.parametrize(
+    "changes", [{"terminating": True}, {"ready": False}], ids=["stuck terminating", "kubelet gone"]
+)
+def test_the_dead_are_repaired_however_kubernetes_sees_them(pods: FakePods, changes: dict[str, bool]) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+    pods.edit("a", {}, **changes)
+    run(mirrored(pods, "b", snapshot("master", reason="bow-out")))
+    assert pods.masters() == ["b"]
+
+
+def test_a_master_that_lives_is_given_a_moment_to_say_so_itself(pods: FakePods) -> None:
+    async def story(answers: bool) -> None:
+        old, new = agent(pods, "a"), agent(pods, "b")
+        async with running(old, new):
+            old.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "the first")
+            pods.writes.clear()
+            old.client.cut = not answers
+            new.reconciler.offer(snapshot("master", transitions=2, reason="preempt"))
+            if answers:
+                await asyncio.sleep(GRACE / 2)
+                old.reconciler.offer(snapshot("backup", transitions=2, reason="better-master"))
+            took = await until(lambda: pods.masters() == ["b"], "the second", within=2)
+            await asyncio.sleep(10)
+        assert [write.by for write in pods.writes] == (["a", "b"] if answers else ["b", "b"])
+        assert took < GRACE if answers else took >= GRACE
+        assert frozenset("ab") not in pods.history
+
+    run(story(answers=True))
+    for name in "ab":
+        pods.add(name)
+    run(story(answers=False))
+
+
+def test_an_agent_that_starts_anew_keeps_the_epoch(pods: FakePods) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+    pods.writes.clear()
+    run(mirrored(pods, "a", snapshot("master")))
+    assert pods.writes == []
+
+
+def test_one_that_was_falsely_accused_says_the_truth_again_once_the_other_yields(pods: FakePods) -> None:
+    async def story() -> None:
+        a, b = agent(pods, "a"), agent(pods, "b")
+        async with running(a, b):
+            a.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "the first")
+            a.client.cut = True  # and b does not hear a: it takes it for dead
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await until(lambda: pods.masters() == ["b"], "b")
+            b.reconciler.offer(snapshot("backup", transitions=2, reason="better-master"))
+            await until(lambda: not pods.masters(), "b yields")
+            a.client.cut = False
+            pods.writes.clear()
+            pods.end_watches()
+            assert await until(lambda: pods.masters() == ["a"], "a was master all the time", within=2) <= 2
+            await asyncio.sleep(600)
+        assert [write.by for write in pods.writes] == ["a"]
+
+    run(story())
+
+
+def test_two_that_are_master_for_good_contradict_each_other_once_and_leave_it_at_that(pods: FakePods) -> None:
+    async def story() -> None:
+        a, b = agent(pods, "a"), agent(pods, "b")
+        async with running(a, b):
+            a.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "the first")
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await asyncio.sleep(600)
+            assert len(pods.writes) < 10
+            assert len(pods.masters()) == 1
+            told = len(pods.writes)
+            (master,) = pods.masters()
+            other = {"a": b, "b": a}[master]
+            pods.edit(master, {}, ready=False)  # the node of the one that is believed dies
+            assert await until(lambda: pods.masters() == [other.name], "the other one", within=2) <= 2
+            assert len(pods.writes) < told + 5
+
+    run(story())
+
+
+def test_of_two_equal_claims_one_stays(pods: FakePods) -> None:
+    async def story() -> None:
+        a, b = agent(pods, "a"), agent(pods, "b")
+        async with running(a, b):
+            a.reconciler.offer(snapshot("master", reason="master-down"))
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await asyncio.sleep(100)
+        assert len(pods.masters()) == 1
+        assert len(pods.writes) <= 12
+
+    run(story())
+
+
+def test_a_write_of_a_dead_master_that_arrives_late_is_repaired(pods: FakePods) -> None:
+    async def story() -> None:
+        a = agent(pods, "a")
+        async with running(a):
+            a.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "a")
+            said = pods.pods["a"].annotations
+            pods.add("b", {"carp-role": "master"}, {**said, "carp-sidecar/epoch": "7", "carp-sidecar/since": "x"})
+            await until(lambda: pods.masters() == ["a"], "a is master", within=2)
+        assert pods.pods["a"].annotations["carp-sidecar/epoch"] == "8"
+
+    run(story())
+
+
+def test_a_conflict_on_the_dead_pod_is_read_again(pods: FakePods) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+
+    async def story() -> None:
+        b = agent(pods, "b")
+        b.client.delay = 0.1
+        async with running(b):
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await asyncio.sleep(0.25)  # it has read, and is about to write
+            pods.edit("a", {"x": "y"})
+            await until(lambda: pods.masters() == ["b"], "b")
+        assert pods.pods["a"].labels == {"carp-role": "backup", "x": "y"}
+        assert frozenset("ab") not in pods.history
+
+    run(story())
+
+
+def test_where_the_dead_cannot_be_relabelled_the_living_is_all_the_same(pods: FakePods) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+
+    async def story() -> None:
+        b = agent(pods, "b")
+        patch = b.client.patch
+
+        async def refuse(pod: object, said: object, *, unchanged: bool = False) -> object:
+            if unchanged:
+                raise ApiError("the API server answers 422: a webhook says no", 422)
+            return await patch(pod, said, unchanged=unchanged)  # type: ignore[arg-type]
+
+        b.client.patch = refuse  # type: ignore[method-assign,assignment]
+        async with running(b):
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await until(lambda: "b" in pods.masters(), "b")
+            assert b.status.api is ApiState.FAILING
+
+    run(story())
+
+
+def test_a_pod_that_is_gone_needs_no_repair(pods: FakePods) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+
+    async def story() -> None:
+        b = agent(pods, "b")
+        b.client.delay = 0.1
+        async with running(b):
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await asyncio.sleep(0.25)
+            pods.remove("a")
+            assert await until(lambda: pods.masters() == ["b"], "b", within=2) < 1
+
+    run(story())
+
+
+# The condition -------------------------------------------------------------------------------------------------------
+
+
+def test_the_condition_goes_with_the_label_in_the_same_patch_and_the_winner_repairs_it(pods: FakePods) -> None:
+    async def story() -> None:
+        a, b = (agent(pods, name, condition=True) for name in "ab")
+        async with running(a):
+            a.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "a")
+        assert pods.pods["a"].conditions == {"carp-sidecar/master": "True"}
+        async with running(b):
+            b.reconciler.offer(snapshot("backup"))
+            await until(lambda: pods.pods["b"].conditions == {"carp-sidecar/master": "False"}, "b's")
+            b.reconciler.offer(snapshot("master", transitions=2, reason="master-down"))
+            await until(lambda: pods.pods["b"].conditions == {"carp-sidecar/master": "True"}, "b's")
+        assert pods.pods["a"].conditions == {"carp-sidecar/master": "False"}
+        assert pods.pods["a"].labels == {"carp-role": "backup"}
+        assert len(pods.writes) == 4
+
+    run(story())
+
+
+def test_without_the_right_to_the_condition_the_labels_are_written(
+    pods: FakePods, caplog: pytest.LogCaptureFixture
+) -> None:
+    pods.forbidden = frozenset({"patch pods/status"})
+
+    async def story() -> None:
+        mirror = agent(pods, condition=True)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["a"], "the label")
+            await asyncio.sleep(600)
+            assert mirror.status.missing_rights == {"patch pods/status"}
+            assert pods.calls["patch"] < 700
+            pods.forbidden = frozenset()
+            await until(lambda: pods.pods["a"].conditions == {"carp-sidecar/master": "True"}, "the condition")
+            await asyncio.sleep(1)
+            assert mirror.status.missing_rights == set()
+
+    run(story())
+    assert caplog.text.count("the right to patch pods/status is missing") == 1
+
+
+# An API server in trouble --------------------------------------------------------------------------------------------
+
+
+def test_failures_are_retried_until_written_and_told_once(pods: FakePods, caplog: pytest.LogCaptureFixture) -> None:
+    pods.failures += [DOWN] * 6
+    with caplog.at_level(logging.INFO):
+        run(mirrored(pods, "a", snapshot("master")))
+    assert pods.masters() == ["a"]
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be reached" in line for line in said) == 1
+    assert said[-1] == "Kubernetes is told of everything again"
+
+
+def test_an_hour_without_an_api_server_and_two_seconds_after_it(
+    pods: FakePods, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            await until(lambda: pods.writes, "written")
+            pods.down = DOWN
+            pods.end_watches()
+            for number in range(2, 1000):  # and the network flaps meanwhile
+                mirror.reconciler.offer(snapshot("master" if number % 2 else "backup", transitions=number))
+                await asyncio.sleep(3.6)
+            assert mirror.status.api is ApiState.UNREACHABLE
+            assert mirror.status.lag(asyncio.get_running_loop().time()) > 3500
+            assert pods.calls["list"] + pods.calls["watch"] + pods.calls["patch"] < 3 * 3600 * 2
+            assert len(asyncio.all_tasks()) < 10
+            pods.down = None
+            took = await until(lambda: pods.masters() == ["a"], "the newest role", within=2)
+            assert took <= 2
+            assert len(pods.writes) == 2
+
+    run(story())
+    assert caplog.text.count("cannot be reached") == 1
+
+
+@pytest.mark.parametrize(("right", "status"), [("patch pods", 403), ("list pods", 403), ("watch pods", 403)], ids=str)
+def test_a_right_that_is_missing_is_told_once_and_asked_for_seldom(
+    pods: FakePods, caplog: pytest.LogCaptureFixture, right: str, status: int
+) -> None:
+    pods.forbidden = frozenset({right})
+
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            await asyncio.sleep(3600)
+            assert mirror.status.missing_rights == {right}
+            assert mirror.status.api is ApiState.REFUSED
+            assert sum(pods.calls.values()) < 2000
+            pods.forbidden = frozenset()
+            await until(lambda: pods.masters() == ["a"], "written", within=30)
+            await until(lambda: mirror.status.api is ApiState.OK, "all is well", within=30)
+
+    run(story())
+    assert status == 403
+    assert caplog.text.count(f"the right to {right} is missing") == 1
+
+
+def test_a_retry_after_is_waited_for(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        pods.failures = [ApiError("slow down (429)", 429, retry_after=5.0)]
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            assert 5 <= await until(lambda: pods.writes, "written", within=10) < 6
+
+    run(story())
+
+
+def test_a_watch_that_is_too_old_begins_with_a_new_list(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            await until(lambda: pods.writes, "written")
+            pods.down = DOWN
+            pods.end_watches()
+            await asyncio.sleep(5)
+            pods.edit("a", {"carp-role": None})
+            pods.expire()
+            pods.down = None
+            await until(lambda: mirror.says().get("carp-role") == "backup", "put back", within=2)
+
+    run(story())
+
+
+def test_a_watch_that_ends_at_once_each_time_is_no_busy_loop(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+
+        async def nothing(*_: object, seconds: int) -> object:
+            pods.calls["watch"] += 1
+            return
+            yield seconds
+
+        mirror.client.watch = nothing  # type: ignore[method-assign,assignment]
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            await asyncio.sleep(100)
+        assert pods.calls["watch"] < 200
+
+    run(story())
+
+
+def test_what_lies_beyond_the_pods_is_told_once_they_say_so(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            mirror.reconciler.note_epoch("default", 41)
+            await until(lambda: mirror.told and mirror.told[-1], "told")
+            assert pods.masters() == ["a"]
+            ((mastered,),) = [mirror.told[-1]]
+            assert mastered.epoch == 42
+            mirror.reconciler.offer(snapshot("backup", transitions=2))
+            await until(lambda: mirror.told[-1] == (), "none")
+
+    run(story())

@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sidecar.config.model import Interface, SettingsError
 from sidecar.config.settings import environment_for_children, load
-from sidecar.ipc.plan import KubernetesPlan, decode_plan, encode_plan
+from sidecar.ipc.plan import KubernetesPlan, MirrorPlan, decode_plan, encode_plan
 from tests.fakes.node import ENOUGH, INTERFACES, LISTED, load_on_node, mistakes
 
 VHID = "use a whole number from 1 to 255, the same on every node of the group"
@@ -139,7 +140,7 @@ def test_a_mistake_in_the_environment_is_one_line(given: dict[str, str], line: s
     assert mistakes(ENOUGH | given) == [line]
 
 
-@pytest.mark.parametrize("name", ["CARP_ON_EXIT"])
+@pytest.mark.parametrize("name", ["CARP_LEASE", "CARP_ON_EXIT"])
 def test_settings_of_later_versions_are_unknown_and_no_silent_wish(name: str) -> None:
     (line,) = mistakes(ENOUGH | {name: "x"})
     assert line.startswith(f"{name}: unknown setting; ")
@@ -330,8 +331,26 @@ def test_where_the_mirror_is_on(given: dict[str, str], on: bool) -> None:
 
 def test_what_the_mirror_is_told() -> None:
     given = POD | {"KUBECONFIG": __file__, "CARP_ROLE_LABEL": "example.com/role"}
-    assert load_on_node(ENOUGH | given).plan.kubernetes == KubernetesPlan(
-        pod_name="carp-x7k2p", pod_namespace="net", role_label="example.com/role", kubeconfig=__file__
+    told = KubernetesPlan(
+        pod_name="carp-x7k2p", pod_namespace="net", role_label="example.com/role", kubeconfig=__file__, events=True
+    )
+    assert load_on_node(ENOUGH | given).plan.kubernetes == told
+    features = {"CARP_READINESS_CONDITION": "true", "CARP_LEASE_WITNESS": "true", "CARP_EVENTS": "false"}
+    assert load_on_node(ENOUGH | given | features).plan.kubernetes == msgspec.structs.replace(
+        told, readiness_condition=True, lease_witness=True, events=False
+    )
+
+
+def test_what_a_group_shows_in_kubernetes() -> None:
+    given = {
+        "CARP_TARGET_SELECTOR": "app=web, tier in (front, edge), !canary",
+        "CARP_ENDPOINT_SLICE": "web",
+        "CARP_LOAD_BALANCER_CLASS": "example.com/carp",
+    }
+    assert load_on_node(ENOUGH | POD | given).plan.groups[0].mirror == MirrorPlan(
+        target_selector="app=web, tier in (front, edge), !canary",
+        endpoint_slice="web",
+        load_balancer_class="example.com/carp",
     )
 
 
@@ -367,6 +386,24 @@ def test_the_mirror_needs_to_know_its_pod() -> None:
 )
 def test_mistakes_of_the_mirror(given: dict[str, str], line: str) -> None:
     assert mistakes(ENOUGH | POD | given) == [line]
+
+
+def test_what_one_master_owns_is_named_in_one_group_only(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "password: x\nload_balancer_class: carp/vip\ngroups:\n"
+        "- {name: a, vhid: 1, vips: 10.0.0.8, endpoint_slice: web, target_selector: app=a}\n"
+        "- {name: b, vhid: 2, vips: 10.0.0.9, endpoint_slice: web, target_selector: app=a}\n"
+    )
+    told = mistakes(POD | {"KUBERNETES_SERVICE_HOST": "x", "CARP_CONFIG_FILE": str(path)})
+    assert [line.removeprefix(f"{path}: ") for line in told] == [
+        "groups[1].endpoint_slice: web belongs to group 'a' already; name each in one group only",
+        "load_balancer_class: carp/vip belongs to group 'a' already; name each in one group only",
+    ]
+    assert mistakes(ENOUGH | POD | {"CARP_TARGET_SELECTOR": "app in web"}) == [
+        "CARP_TARGET_SELECTOR: 'app' ... is not a Kubernetes label selector; use a label selector as kubectl -l "
+        "takes it, such as app=web, or leave it unset"
+    ]
 
 
 def test_the_label_of_each_of_several_groups_has_to_fit(tmp_path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Requests to the Kubernetes API, by the lower half of the official client: no generated models, little memory.
+
+Everything that can go wrong on the way raises ApiError and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import aiohttp
+import yaml
+from aiohttp.http_exceptions import HttpProcessingError
+from kubernetes.aio import client, config
+from kubernetes.aio.config import kube_config
+from kubernetes.aio.config.config_exception import ConfigException
+
+from sidecar.agent.errors import ApiError, Asked, refusal
+from sidecar.agent.state import MirrorStatus
+from sidecar.ipc.plan import KubernetesPlan
+
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+_JSON = "application/json"
+
+_CONNECT_WITHIN = 1.5
+"""Seconds, kept short so that a server that is back is found at once; answering may take its time."""
+_ANSWER_WITHIN = 10.0
+_WATCH_SILENT_AT_MOST = 120.0
+"""Seconds without a byte: the server sends a bookmark each minute."""
+_ANSWER_BYTES_AT_MOST = 32 * 1024 * 1024
+_LINE_BYTES = 1024 * 1024
+"""A watch's event is one line; aiohttp takes lines of twice that."""
+_UNACKNOWLEDGED = 2000
+"""Milliseconds until the kernel gives up a connection whose peer acknowledges nothing: a slow server still does."""
+_METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH"}
+
+_UNREADABLE = (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError, yaml.YAMLError)
+"""What the client's loader raises at a kubeconfig or a certificate that is not one; an ssl.SSLError is an OSError."""
+_UNREACHABLE = (aiohttp.ClientError, HttpProcessingError, ConfigException, OSError, ValueError)
+"""An HttpProcessingError may be a line that does not end, a ValueError a token file that is no text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request. ``verb`` and ``resource`` are RBAC's words for it, ``what`` names the object for people."""
+
+    verb: str
+    resource: str
+    path: str
+    what: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: dict[str, object] | None = None
+    content_type: str = _JSON
+
+
+class Transport:
+    """Connections to the API server; opened when needed, and anew when the server does not accept the token."""
+
+    def __init__(self, plan: KubernetesPlan, status: MirrorStatus) -> None:
+        self._plan = plan
+        self._status = status
+        self._api: client.ApiClient | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        api, self._api = self._api, None
+        if api is not None:
+            await api.close()
+
+    async def request(self, call: Call) -> bytes:
+        """Return the answer. Raises ApiError. A token that is refused is read again, once."""
+        try:
+            return await self._request(call)
+        except ApiError as error:
+            if error.status != 401:
+                raise
+        await self.close()
+        return await self._request(call)
+
+    async def lines(self, call: Call) -> AsyncIterator[bytes]:
+        """Yield the lines of an answer that goes on, a watch, until the server ends it. Raises ApiError.
+
+        The first is empty: the server has agreed.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_WITHIN, sock_read=_WATCH_SILENT_AT_MOST)
+        with _telling_faults(call, self._status):
+            response = await self._send(call, timeout)
+            try:
+                if response.status >= 400:
+                    raise self._refused(call, response, await _read(response))
+                self._status.answered(call.verb, call.resource, response.status)
+                yield b""
+                while line := await response.content.readline():
+                    yield line
+            finally:
+                response.close()
+
+    async def _request(self, call: Call) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN, sock_connect=_CONNECT_WITHIN)
+        with _telling_faults(call, self._status):
+            response = await self._send(call, timeout)
+            answer = await _read(response)
+            if response.status >= 300:
+                raise self._refused(call, response, answer)
+            self._status.answered(call.verb, call.resource, response.status)
+            return answer
+
+    async def _send(self, call: Call, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        if self._api is None:
+            self._api = await self._open()
+        # One level below the generated CoreV1Api, which takes no connect timeout and insists on whole models.
+        request = await self._api.param_serialize(
+            _METHODS[call.verb],
+            call.path,
+            query_params=list(call.query),
+            header_params={"Accept": _JSON, "Content-Type": call.content_type},
+            body=call.body,
+            auth_settings=["BearerToken"],
+        )
+        answer = await self._api.call_api(*request, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _open(self) -> client.ApiClient:
+        """Read the kubeconfig, or the pod's own service account. Raises ApiError; no request is made yet."""
+        plan = self._plan
+        configuration = client.Configuration()
+        try:
+            if plan.kubeconfig:
+                await config.load_kube_config(config_file=plan.kubeconfig, client_configuration=configuration)
+            else:
+                config.load_incluster_config(client_configuration=configuration)
+            configuration.retries = None  # the mirror tries again, with the newest snapshot
+            api = client.ApiClient(configuration)
+        except _UNREADABLE as error:
+            where = f"KUBECONFIG {plan.kubeconfig}" if plan.kubeconfig else "the pod's service account"
+            raise ApiError(f"cannot read {where}: {type(error).__name__} {error}") from error
+        finally:
+            # The loader writes inline certificates to files for OpenSSL, and removes them only at a regular exit.
+            kube_config._cleanup_temp_files()
+        api.rest_client.pool_manager = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context, socket_factory=_socket),
+            trust_env=True,
+            read_bufsize=_LINE_BYTES,
+        )
+        return api
+
+    def _refused(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> ApiError:
+        self._status.answered(call.verb, call.resource, response.status)
+        return refusal(
+            response.status,
+            body,
+            Asked(right=f"{call.verb} {call.resource}", what=call.what, namespace=self._plan.pod_namespace),
+            retry_after=response.headers.get("Retry-After", ""),
+        )
+
+
+@contextlib.contextmanager
+def _telling_faults(call: Call, status: MirrorStatus) -> Iterator[None]:
+    try:
+        yield
+    except ApiError:
+        raise
+    except TimeoutError as error:
+        status.failed(call.verb, call.resource)
+        raise ApiError("the API server does not answer in time") from error
+    except _UNREACHABLE as error:
+        status.failed(call.verb, call.resource)
+        raise ApiError(f"the API server cannot be reached: {' '.join(str(error).split())}") from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Return the whole body. Raises what aiohttp raises, and ApiError where it does not end."""
+    pieces: list[bytes] = []
+    room = _ANSWER_BYTES_AT_MOST
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        room -= len(piece)
+        if room < 0:
+            response.close()
+            raise ApiError(f"the API server's answer has more than {_ANSWER_BYTES_AT_MOST} bytes")
+    response.release()
+    return b"".join(pieces)
+
+
+def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket whose connection the kernel gives up soon after its peer is cut off."""
+    family, kind, protocol, _, _ = info
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
+    return sock

@@ -1,0 +1,195 @@
+"""Requests on their way: what is sent, and that whatever comes back or does not is an ApiError in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from sidecar.agent.errors import ApiError
+from sidecar.agent.state import MirrorStatus
+from sidecar.agent.transport import MERGE_PATCH, Call, Transport, _socket
+from sidecar.ipc.plan import KubernetesPlan
+from tests.fakes.http import ScriptedServer, write_kubeconfig
+
+T = TypeVar("T")
+
+READ = Call(verb="list", resource="pods", path="/api/v1/namespaces/edge/pods", what="pod edge/carp-1")
+WRITE = Call(
+    verb="patch",
+    resource="pods",
+    path="/api/v1/namespaces/edge/pods/carp-1",
+    what="pod edge/carp-1",
+    body={"metadata": {"labels": {"a": "b"}}},
+    content_type=MERGE_PATCH,
+)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+def call(kubeconfig: str, action: Callable[[Transport], Awaitable[T]], status: MirrorStatus | None = None) -> T:
+    """Do something with a transport and close it."""
+    plan = KubernetesPlan(pod_name="carp-1", pod_namespace="edge", role_label="carp-role", kubeconfig=kubeconfig)
+
+    async def run() -> T:
+        transport = Transport(plan, status or MirrorStatus())
+        try:
+            return await action(transport)
+        finally:
+            await transport.close()
+
+    return asyncio.run(run())
+
+
+def fault(kubeconfig: str, asked: Call = READ) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        call(kubeconfig, lambda transport: transport.request(asked))
+    return caught.value
+
+
+def test_a_patch_goes_out_as_it_is_with_the_token(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers.append((200, b"{}"))
+    status = MirrorStatus()
+    assert call(server.kubeconfig(tmp_path / "config"), lambda t: t.request(WRITE), status) == b"{}"
+    (request,) = server.requests
+    assert (request.method, request.path, request.body) == ("PATCH", WRITE.path, WRITE.body)
+    assert request.headers["authorization"] == "Bearer a-token"
+    assert request.headers["content-type"] == "application/merge-patch+json"
+    assert status.requests == {("patch", "pods", "200"): 1}
+
+
+def test_a_connection_serves_several_calls(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers += [(200, b"1"), (503, b"{}"), (200, b"2")]
+
+    async def thrice(transport: Transport) -> list[bytes]:
+        first = await transport.request(READ)
+        with pytest.raises(ApiError, match="503"):
+            await transport.request(READ)
+        return [first, await transport.request(READ)]
+
+    assert call(server.kubeconfig(tmp_path / "config"), thrice) == [b"1", b"2"]
+
+
+def test_a_token_that_was_rotated_is_read_again(server: ScriptedServer, tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    server.kubeconfig(path)
+    server.answers += [(200, b"1"), (401, b"{}"), (200, b"2"), (401, b"{}"), (401, b"{}")]
+
+    async def story(transport: Transport) -> None:
+        await transport.request(READ)
+        path.write_text(path.read_text().replace("a-token", "another"))
+        assert await transport.request(READ) == b"2"
+        with pytest.raises(ApiError, match="does not accept the token"):
+            await transport.request(READ)
+
+    call(str(path), story)
+    assert [each.headers["authorization"].split()[1] for each in server.requests[:3]] == [
+        "a-token",
+        "a-token",
+        "another",
+    ]
+
+
+def test_a_watch_is_read_line_by_line(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers += [(200, b"one\ntwo\n"), (410, b'{"message":"too old"}')]
+
+    async def story(transport: Transport) -> list[bytes]:
+        lines = [line async for line in transport.lines(READ)]
+        with pytest.raises(ApiError, match="410: too old"):
+            [line async for line in transport.lines(READ)]
+        return lines
+
+    assert call(server.kubeconfig(tmp_path / "config"), story) == [b"", b"one\n", b"two\n"]
+
+
+def test_a_line_that_does_not_end_is_an_error(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers.append((200, b"x" * 8 * 1024 * 1024))
+
+    async def story(transport: Transport) -> None:
+        with pytest.raises(ApiError, match="cannot be reached"):
+            [line async for line in transport.lines(READ)]
+
+    call(server.kubeconfig(tmp_path / "config"), story)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "the API server does not accept the token (401); is the service account still there?"),
+        (
+            403,
+            "the right to list pods in namespace edge is missing (403); bind the Role that the chart ships to this "
+            "pod's service account",
+        ),
+        (404, "pod edge/carp-1 is not there (404)"),
+        (409, "the API server answers 409: told why"),
+        (429, "the API server answers 429: told why"),
+        (500, "the API server answers 500: told why"),
+    ],
+)
+def test_every_refusal_says_what_to_do(server: ScriptedServer, tmp_path: Path, status: int, words: str) -> None:
+    server.answers += [(status, b'{"kind":"Status","message":"told why"}')] * 2
+    error = fault(server.kubeconfig(tmp_path / "config"))
+    assert (error.status, str(error)) == (status, words)
+    assert error.right == ("list pods" if status == 403 else "")
+
+
+def test_a_server_that_hangs_up_is_an_error(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers += [None, None, None]
+    status = MirrorStatus()
+    with pytest.raises(ApiError, match=r"^the API server cannot be reached: "):
+        call(server.kubeconfig(tmp_path / "config"), lambda transport: transport.request(READ), status)
+    assert status.requests == {("list", "pods", ""): 1}
+
+
+def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        kubeconfig = write_kubeconfig(tmp_path / "config", closed.getsockname()[1])
+    error = fault(kubeconfig)
+    assert error.status is None
+    assert str(error).startswith("the API server cannot be reached: ")
+
+
+def test_a_name_that_nobody_resolves_is_an_error(tmp_path: Path) -> None:
+    kubeconfig = write_kubeconfig(tmp_path / "config", 6443)
+    path = Path(kubeconfig)
+    path.write_text(path.read_text().replace("127.0.0.1", "api.invalid"))
+    assert fault(kubeconfig).status is None
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{}", "", "[", "\0", "text"], ids=["missing", "bare", "empty", "broken", "binary", "no-mapping"]
+)
+def test_a_kubeconfig_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "config"
+    if content is not None:
+        path.write_text(content)
+    error = fault(str(path))
+    assert error.status is None
+    assert str(error).startswith(f"cannot read KUBECONFIG {path}: ")
+
+
+def test_outside_a_pod_there_is_no_service_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert str(fault("")).startswith("cannot read the pod's service account: ")
+
+
+def test_a_connection_is_given_up_when_nobody_acknowledges() -> None:
+    with _socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1))) as sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2000
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+def test_what_is_asked_is_json(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers.append((200, json.dumps({"a": 1}).encode()))
+    call(server.kubeconfig(tmp_path / "config"), lambda transport: transport.request(READ))
+    assert server.requests[0].headers["accept"] == "application/json"
