@@ -23,11 +23,11 @@ from tests.netns.side_by_side import Outcomes, side_by_side
 AT_ONCE = 5
 
 
-def alone(play: Callable[[Scene], None]) -> Callable[[Path], None]:
+def alone(play: Callable[[Scene], None], **settings: str) -> Callable[[Path], None]:
     """A fault that needs nothing more."""
 
     def run(place: Path) -> None:
-        with scene(place, {}) as made:
+        with scene(place, settings) as made:
             play(made)
 
     return run
@@ -76,6 +76,9 @@ CASES = (
     Case("agent: SIGKILL", with_agent(faults.agent_killed)),
     Case("parent: SIGKILL", alone(faults.parent_killed)),
     Case("engine: SIGKILL", alone(faults.engine_killed)),
+    Case("engine: SIGKILL, address lease", alone(faults.engine_killed, CARP_LEASE="address")),
+    Case("parent: SIGKILL, address lease", alone(faults.parent_killed, CARP_LEASE="address")),
+    Case("all: SIGSTOP and SIGCONT, address lease", alone(faults.all_frozen, CARP_LEASE="address")),
     Case("carrier lost", alone(faults.carrier_lost)),
     Case("link down", alone(faults.admin_down)),
     Case("VIP deleted", alone(faults.vip_deleted)),
