@@ -67,6 +67,13 @@ fuzz: $(STAMP) ## Coverage-guided fuzzing of all that reads bytes of others (FUZ
 bench: $(STAMP) ## What the engine costs, measured and written to docs/benchmarks/engine.md (needs root, 10 minutes)
 	@$(BIN)/python -m bench
 
+.PHONY: bench-failover bench-failover-soak
+bench-failover: $(STAMP) ## Failover beside ucarp and keepalived, into docs/benchmarks/failover.md (root, half an hour, FAILOVER="--runs 10")
+	@$(BIN)/python -m bench.failover run $(FAILOVER)
+
+bench-failover-soak: $(STAMP) ## Before it: the fastest settings that hold a stable master (root, idle machine, SOAK_SECONDS=600)
+	@$(BIN)/python -m bench.failover soak --seconds $(or $(SOAK_SECONDS),600)
+
 mutants: $(STAMP) ## Bugs planted in the protocol, then all small changes to it: each must make a test fail (hours)
 	@$(BIN)/python -m tests.mutation.plant
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'

@@ -1,0 +1,64 @@
+"""What follows from what the observer has seen. Pure; times are seconds on the monotonic clock."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from bench.failover.observer import Seen
+
+STEADY = 0.25
+"""A gap between two probes that is longer than this is the observer's: no figure is made of it."""
+
+
+def outage(seen: Seen, since: float, until: float) -> float:
+    """Return the seconds in which the client's probes stayed unanswered."""
+    answered = {probe for probe, _ in seen.client_answers}
+    return sum(gap for probe, gap in _gaps(seen.client_sent, since, until) if probe not in answered)
+
+
+def two_answered(seen: Seen, since: float, until: float) -> float:
+    """Return the seconds in which more than one node answered the same probe."""
+    answering: dict[int, set[int]] = defaultdict(set)
+    for probe, ttl in seen.all_answers:
+        answering[probe].add(ttl)
+    return sum(gap for probe, gap in _gaps(seen.all_sent, since, until) if len(answering.get(probe, ())) > 1)
+
+
+def takeover(seen: Seen, since: float, *, ttl: int) -> float | None:
+    """Return the seconds until that node first answered a probe of any kind; None where it never did."""
+    kinds = ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers))
+    times = [sent[probe] for sent, answers in kinds for probe, by in answers if by == ttl and sent[probe] >= since]
+    return min(times) - since if times else None
+
+
+def answered_by(seen: Seen, since: float) -> set[int]:
+    """Return the TTLs of all who answered a probe that was sent since then."""
+    kinds = ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers))
+    return {by for sent, answers in kinds for probe, by in answers if sent[probe] >= since}
+
+
+def pause(seen: Seen, since: float, until: float) -> float:
+    """Return the longest time that the observer itself asked nothing."""
+    inside = [sent for sent in seen.client_sent if since <= sent < until]
+    return max((later - earlier for earlier, later in pairwise(inside)), default=math.inf)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value below which that share lies, between two values in proportion. Raises ValueError for none."""
+    if not values:
+        raise ValueError("no values")
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _gaps(sent: Sequence[float], since: float, until: float) -> Iterator[tuple[int, float]]:
+    """Each probe of that time, and how long it stands for: until the next one was sent."""
+    for probe, (at, following) in enumerate(pairwise(sent)):
+        if since <= at < until:
+            yield probe, min(following, until) - at
