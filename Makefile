@@ -12,7 +12,7 @@ TEST_PROCESSES ?= 3
 # Most tests wait for timers of the protocol: more processes than cores pass the time.
 
 .PHONY: help demo docs manifests test check lint types layers unit netns cluster packaging soak fuzz mutants bench cluster-tools package-tools \
-        system-packages install format clean
+        image lock system-packages install format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,8 +51,18 @@ packaging: $(STAMP) package-tools ## The chart, the manifests and the image, by 
 cluster-tools: ## Build kube-apiserver and kube-controller-manager once into a cache folder
 	@PYTHON="$(PYTHON)" tools/kubernetes/build.sh
 
-package-tools: $(STAMP) ## Fetch helm and kubectl once into a cache folder
+package-tools: $(STAMP) ## Fetch helm and kubectl, and make the image's base, once into a cache folder
 	@$(BIN)/python -m tools.helm >/dev/null
+	@[ "$$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null || $(BIN)/python -m tools.image prepare
+
+image: $(STAMP) ## Build the image without a registry, as the tests do (needs root, buildah and debootstrap)
+	@$(BIN)/python -m tools.image build
+
+lock: $(STAMP) ## Pin what the image installs: requirements.txt from pyproject.toml, with hashes
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+	@{ echo '# What the image installs: every package with its hashes. Made from pyproject.toml by `make lock`.'; \
+	    $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml; \
+	} >requirements.new && mv requirements.new requirements.txt
 
 system-packages: ## Install the Debian packages that the tests use (root only; else say what is missing)
 	@tools/system-packages.sh

@@ -161,13 +161,25 @@ def _check(*, as_json: bool) -> int:
     from sidecar.config.effective import effective, effective_dict  # noqa: PLC0415 - only this command needs it
 
     _warn(loaded)
+    leases = _leases(loaded)
     if as_json:
         import json  # noqa: PLC0415 - as above
 
-        print(json.dumps(effective_dict(loaded), indent=2))
+        print(json.dumps(effective_dict(loaded, leases), indent=2))
     else:
-        print(effective(loaded), end="")
+        print(effective(loaded, leases), end="")
     return 0
+
+
+def _leases(loaded: Loaded) -> dict[str, str]:
+    """Return how this node's kernel would hold each group's VIPs, in words."""
+    from sidecar.net.cutoff import Cutoff, tick_ms  # noqa: PLC0415 - as above
+    from sidecar.net.lease import terms  # noqa: PLC0415 - as above
+
+    with Cutoff("check") as cutoff:
+        unavailable = cutoff.available()
+    groups = loaded.plan.groups
+    return {group.name: str(terms(group, unavailable=unavailable, tick_ms=tick_ms())) for group in groups}
 
 
 def _load(*, complain: bool = True) -> Loaded | None:

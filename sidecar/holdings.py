@@ -6,16 +6,16 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address
 from typing import Literal
 
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_SETTINGS, ExitError
-from sidecar.ipc.messages import OpenInterface
+from sidecar.ipc.messages import Disturbed, OpenInterface
 from sidecar.ipc.plan import GroupPlan
-from sidecar.net import lease, sockets
-from sidecar.net.addresses import AddressError, Addresses, Link
+from sidecar.leases import Leases
+from sidecar.net import sockets
+from sidecar.net.addresses import Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
-from sidecar.protocol import timing
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +34,17 @@ class Opened:
 
 
 class Holdings:
-    """The kernel's state of these groups. ``open`` comes first, then ``sweep`` and ``open_interfaces``."""
+    """The kernel's state of these groups. ``open`` comes first, then ``open_interfaces``, then ``leases.begin``."""
 
     def __init__(self, groups: Sequence[GroupPlan]) -> None:
         self.links: dict[str, Link] = {}
         self.sockets: dict[str, Opened] = {}
         """By interface."""
+        self.leases = Leases(groups)
         self._groups = groups
         self._addresses: Addresses | None = None
         self._monitor: LinkMonitor | None = None
         self._memberships: dict[tuple[str, str], socket.socket] = {}
-        self._leases: dict[str, lease.VipLease] = {}
-        self._held: set[str] = set()
-        """Groups whose VIPs are leased to this node."""
         self._gone: set[str] = set()
         """Interfaces of ours that were deleted or renamed."""
 
@@ -55,26 +53,19 @@ class Holdings:
         self._addresses = Addresses()
         self._monitor = LinkMonitor()
         self.links = {link.name: link for link in self._addresses.links()}
+        self.leases.open(self._addresses)
         return self._monitor.fileno()
 
     def close(self) -> None:
         """Take all VIPs off and give everything else back."""
         if self._addresses is None or self._monitor is None:
             return
-        self.release_all()
+        self.leases.release_all()
+        self.leases.close()
         self._addresses.close()
         self._monitor.close()
         for sock in (*(each for opened in self.sockets.values() for each in opened.every), *self._memberships.values()):
             sock.close()
-
-    def sweep(self) -> None:
-        """Remove the VIPs that an earlier run left behind."""
-        vips = [ip_interface(vip) for group in self._groups for vip in group.vips]
-        try:
-            for removed in lease.sweep(self._kernel, vips):
-                log.warning("removed %s, which an earlier run left behind", removed)
-        except AddressError as error:
-            log.warning("%s: what an earlier run left behind stays until its lease ends", error)
 
     # Interfaces --------------------------------------------------------------------------------------------------
 
@@ -89,11 +80,7 @@ class Holdings:
                 self.sockets[group.interface] = self._open_sockets(group.interface)
             if group.transport == "multicast":
                 self._join(group, link.index)
-            self._leases[group.name] = lease.VipLease(
-                index=link.index,
-                vips=tuple(ip_interface(vip) for vip in group.vips),
-                seconds=timing.lease(advbase=group.advbase, advskew=group.advskew, dead_ratio=group.dead_ratio),
-            )
+            self.leases.place(group.name, index=link.index)
 
     def _join(self, group: GroupPlan, index: int) -> None:
         for path in group.paths:
@@ -166,48 +153,13 @@ class Holdings:
             log.warning("there is no interface %s any more: %s", name, fate, extra={"interface": name})
         self._gone = gone
 
-    # Leases ------------------------------------------------------------------------------------------------------
+    def watch_addresses(self) -> int:
+        """Return the descriptor that becomes readable when somebody else touches a VIP."""
+        return self.leases.sentry.open(self._kernel)
 
-    def knows(self, group: str) -> bool:
-        """Tell whether there is such a group."""
-        return group in self._leases
-
-    def bind(self, group: str) -> str | None:
-        """Lease the group's VIPs to this node, or extend the lease; return None, or why not."""
-        error = self._leases[group].renew(self._kernel)
-        if error is None:
-            self._held.add(group)
-        else:
-            self._held.discard(group)
-            log.error("cannot lease the VIPs of group %s: %s", group, error, extra={"group": group})
-        return error
-
-    def release(self, group: str) -> None:
-        """Stop answering for the group's VIPs; one that stays is let go by the kernel when its lease ends."""
-        self._held.discard(group)
-        error = self._leases[group].release(self._kernel)
-        if error is not None:
-            log.error("cannot release a VIP of group %s: %s", group, error, extra={"group": group})
-
-    def release_all(self) -> list[str]:
-        """Stop answering for all VIPs; return the groups that had some."""
-        groups = sorted(self._held)
-        for group in groups:
-            self.release(group)
-        return groups
-
-    def holds(self, group: str) -> bool:
-        """Tell whether the group's VIPs are leased to this node."""
-        return group in self._held
-
-    def resumable(self) -> frozenset[str]:
-        """Return the groups whose lease survived the engine that died; take off what is left of the others."""
-        if not self._held:
-            return frozenset()
-        standing = lease.leases(self._kernel)  # once for all: with many VIPs it takes long, and leases are short
-        for group in [group for group in self._held if not self._leases[group].held(standing)]:
-            self.release(group)
-        return frozenset(self._held)
+    def disturbed(self) -> list[Disturbed]:
+        """Return what was done to VIPs that are held; ``changed_links`` comes first."""
+        return self.leases.sentry.changes(down=frozenset(name for name, link in self.links.items() if not link.up))
 
     @property
     def _kernel(self) -> Addresses:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from sidecar import privileges
 from sidecar.children import Child, Restarts, describe, reap
@@ -98,6 +98,7 @@ class Supervisor:
         self._plan = plan
         self._reactor = Reactor()
         self._holdings = Holdings(plan.groups)
+        self._leases = self._holdings.leases
         self._control = ControlServer(Path(plan.runtime_dir))
         self._elector = Elector(plan, self._reactor, self._obey)
         self._restarts = Restarts()
@@ -116,8 +117,9 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         self._reactor.watch(self._holdings.open(), self._links_changed)
         self._open_control()  # before the sweep, which would take the VIPs of a sidecar that runs already
-        self._holdings.sweep()
         self._holdings.open_interfaces()
+        self._leases.begin()
+        self._reactor.watch(self._holdings.watch_addresses(), self._addresses_changed)
         self._maintenance.load()
         self._start_engine()
         self._mirror.start()
@@ -167,9 +169,10 @@ class Supervisor:
     def _introduction(self) -> Iterator[tuple[Message, list[int]]]:
         yield from self._holdings.introductions()
         yield self._maintenance.instruction(), []  # before the groups: none begins without it
-        resumable = self._holdings.resumable()
+        resumable = self._leases.resumable()
         for group in self._plan.groups:
-            yield StartGroup(group=group, resume=group.name in resumable), []
+            lasts = self._leases.lasts(group.name)
+            yield StartGroup(group=group, resume=group.name in resumable, lease=lasts), []
 
     def _processes_ended(self) -> None:
         started: list[Child | Run] = [child for child in (self._elector.child, self._mirror.child) if child is not None]
@@ -211,11 +214,11 @@ class Supervisor:
 
     def _obey(self, message: Message) -> None:
         match message:
-            case Bind(group=name) | Renew(group=name) if self._holdings.knows(name):
-                self._elector.tell(Bound(group=name, error=self._holdings.bind(name)))
+            case Bind(group=name, until=until) | Renew(group=name, until=until) if self._leases.knows(name):
+                self._elector.tell(Bound(group=name, error=self._leases.renew(name, until=until)))
                 self._follow(name)
-            case Release(group=name) if self._holdings.knows(name):
-                self._holdings.release(name)
+            case Release(group=name) if self._leases.knows(name):
+                self._leases.release(name)
                 self._elector.tell(Released(group=name))
                 self._follow(name)
             case Snapshot():
@@ -223,13 +226,18 @@ class Supervisor:
             case StatusReply(token=token) if token == _OWN_QUESTION:
                 self._log_status(message)
             case StatusReply(token=token) if token < _OWN_QUESTION:
-                self._mirror.answer(msgspec.structs.replace(message, token=-token))
+                self._mirror.answer(replace(self._with_leases(message), token=-token))
             case StatusReply():
-                self._control.answer(message)
+                self._control.answer(self._with_leases(message))
             case Stopped():
                 log.debug("the engine has handed over")
             case _:
                 log.error("the engine sent a %s, which is not for the parent", type(message).__name__)
+
+    def _with_leases(self, page: StatusReply) -> StatusReply:
+        """Add what the engine does not know."""
+        known = (replace(group, lease=self._leases.status(group.name)) for group in page.groups)
+        return replace(page, groups=tuple(known))
 
     def _log_status(self, page: StatusReply) -> None:
         for group in page.groups:
@@ -239,7 +247,7 @@ class Supervisor:
 
     def _follow(self, group: str) -> None:
         """Run the command that follows, now that the engine knows and nothing waits for it."""
-        self._commands.follow(group, held=self._holdings.holds(group))
+        self._commands.follow(group, held=self._leases.holds(group))
 
     # Signals and links -------------------------------------------------------------------------------------------
 
@@ -261,6 +269,11 @@ class Supervisor:
         for link in self._holdings.changed_links():
             self._elector.tell(LinkChanged(interface=link.name, up=link.up, mac=link.mac))
 
+    def _addresses_changed(self) -> None:
+        self._links_changed()  # a lost carrier explains a lot
+        for disturbed in self._holdings.disturbed():
+            self._elector.tell(disturbed)
+
     # Stop --------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
@@ -276,7 +289,7 @@ class Supervisor:
     def _stop_goes_on(self) -> None:
         """Go to the next stage of the stop once the children have done their part of this one."""
         if self._stage is Stage.HANDING_OVER and self._elector.child is None:
-            for group in self._holdings.release_all():
+            for group in self._leases.release_all():
                 self._follow(group)
             self._stage, self._stage_ends = Stage.FAREWELL, time.monotonic() + AGENT_FAREWELL
             self._mirror.stop()

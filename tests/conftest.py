@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.parent.name
         if folder in {"cluster", "packaging"}:
             item.add_marker(pytest.mark.xdist_group("cluster"))
-        elif folder == "netns":
+        elif folder in {"netns", "browser"}:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 

@@ -115,6 +115,12 @@ PANELS: tuple[Panel, ...] = (
         defaults={"custom": {"fillOpacity": 30, "stacking": {"mode": "normal"}}},
     ),
     Panel(
+        title="Lease",
+        text="What is left of the kernel's lease of the VIPs: where it ends, the node stops answering.",
+        queries=((f"carp_lease_remaining_seconds{{{_THESE}}}", "{{group}} {{instance}}"),),
+        unit="s",
+    ),
+    Panel(
         title="Announcements",
         text="Times that the LAN was told where the VIPs are: often after a takeover, then once a minute.",
         queries=((f"increase(carp_announcements_total{{{_THESE}}}[$__rate_interval])", "{{group}} {{instance}}"),),

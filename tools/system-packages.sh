@@ -6,6 +6,7 @@ declare -A package_of=(
     [ip]=iproute2 [nsenter]=util-linux [nft]=nftables [ucarp]=ucarp [tshark]=tshark
     [keepalived]=keepalived [ping]=iputils-ping [tcpdump]=tcpdump
     [promtool]=prometheus [chromium]=chromium [chromedriver]=chromium-driver
+    [buildah]=buildah [runc]=runc [debootstrap]=debootstrap
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()

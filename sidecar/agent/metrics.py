@@ -111,6 +111,12 @@ def _roles(group: GroupStatus) -> Iterator[Sample]:
         yield Sample((role.value,), float(group.role == role))
 
 
+def _lease_remaining(group: GroupStatus) -> float | None:
+    if group.lease is None or group.lease.remaining_ms is None:
+        return None
+    return group.lease.remaining_ms / 1000
+
+
 def _packets(facts: Facts) -> Iterator[Sample]:
     for interface in facts.status.interfaces if facts.status else ():
         for sample in _counted(DropReason, interface.drops):
@@ -201,6 +207,12 @@ TABLE: tuple[Metric, ...] = (
         "announcements",
         "Times that this node told the LAN where the VIPs are (gratuitous ARP, unsolicited NA).",
         _of_group(lambda group: group.announcements),
+        *_GROUP,
+    ),
+    _gauge(
+        "lease_remaining_seconds",
+        "What is left of the kernel's lease of the VIPs; missing where this node has none.",
+        _of_group(_lease_remaining),
         *_GROUP,
     ),
     _gauge("demotion", "By how much this node is demoted, 0 to 255.", _of_group(lambda group: group.demotion), *_GROUP),

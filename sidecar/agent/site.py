@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -9,13 +10,16 @@ import msgspec
 
 from sidecar.agent import metrics
 from sidecar.agent.metrics import Facts
+from sidecar.agent.page import page, policy
 from sidecar.agent.question import Engine, NoAnswerError
 from sidecar.ipc.messages import StatusReply
+from sidecar.observe.moment import rfc3339
 from sidecar.observe.status import as_document
 from sidecar.protocol.types import Role
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
+HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,21 @@ def _text(status: int, line: str) -> Answer:
 
 
 class Site:
-    """``engine`` tells how the groups stand; ``mirror`` how the pods' labels do, or None where there is no mirror."""
+    """``engine`` tells how the groups stand; ``mirror`` how the pods' labels do, or None where there is no mirror.
 
-    def __init__(self, engine: Engine, mirror: Callable[[], Mapping[str, object] | None]) -> None:
+    ``wall`` is in Unix seconds: a reader's own clock may be off.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        mirror: Callable[[], Mapping[str, object] | None],
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._engine = engine
         self._mirror = mirror
+        self._wall = wall
 
     async def get(self, path: str) -> Answer:
         """Return what stands at ``path``."""
@@ -50,8 +64,10 @@ class Site:
                 return await self._metrics()
             case "/status":
                 return await self._status()
+            case "/":
+                return Answer(200, HTML, page(), {"Content-Security-Policy": policy()})
             case _:
-                return _text(404, "nothing here; there are /healthz /readyz /metrics /status")
+                return _text(404, "nothing here; there are / /healthz /readyz /metrics /status")
 
     async def _healthz(self) -> Answer:
         """Tell whether the engine turns its loop: a dead one is started anew by its parent, a stuck one by the kubelet.
@@ -78,7 +94,8 @@ class Site:
             reply = await self._engine.status()
         except NoAnswerError as error:
             return Answer(503, JSON, msgspec.json.encode({"error": str(error)}), {})
-        return Answer(200, JSON, msgspec.json.encode(as_document(reply) | {"mirror": self._mirror()}), {})
+        document = {"time": rfc3339(self._wall()), **as_document(reply), "mirror": self._mirror()}
+        return Answer(200, JSON, msgspec.json.encode(document), {})
 
     async def _metrics(self) -> Answer:
         reply: StatusReply | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,8 +18,11 @@ MASK = "********"
 _FAMILIES = {"4": "ipv4", "6": "ipv6", "46": "both"}
 
 
-def effective_dict(loaded: Loaded) -> dict[str, Any]:
-    """Return the settings in force, fit for JSON; times in seconds, passwords as asterisks."""
+def effective_dict(loaded: Loaded, leases: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the settings in force, fit for JSON; times in seconds, passwords as asterisks.
+
+    ``leases`` says by group how this node's kernel would hold the VIPs; None: it was not asked.
+    """
     plan = loaded.plan
     shown: dict[str, Any] = {
         "config_file": loaded.config_file,
@@ -42,22 +46,27 @@ def effective_dict(loaded: Loaded) -> dict[str, Any]:
         }
     mirrored = plan.kubernetes is not None
     shown["groups"] = [
-        _group(group, loaded.password_files.get(group.name)) | (_mirror(group) if mirrored else {})
+        _group(group, loaded.password_files.get(group.name))
+        | (_mirror(group) if mirrored else {})
+        | {"lease_in_force": (leases or {}).get(group.name)}
         for group in plan.groups
     ]
     return shown
 
 
-def effective(loaded: Loaded) -> str:
-    """Return the settings in force as YAML, with a comment on where each group's timing leads."""
-    shown = effective_dict(loaded)
+def effective(loaded: Loaded, leases: Mapping[str, str] | None = None) -> str:
+    """Return the settings in force as YAML, with a comment on where each group's timing and lease lead."""
+    shown = effective_dict(loaded, leases)
     groups = shown.pop("groups")
     text = _dump(shown) + "groups:\n"
     for group in groups:
         interval, down = group.pop("interval_seconds"), group.pop("master_down_seconds")
+        lease = group.pop("lease_in_force")
         lines = _dump(group).splitlines()
         text += "- " + "\n  ".join(lines) + "\n"
         text += f"  # an advert every {interval:.3f} s; a backup takes over {down:.3f} s after the last one\n"
+        if lease is not None:
+            text += f"  # the lease is by {lease}\n"
     return text
 
 
@@ -85,6 +94,7 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "replay": group.replay,
         "clock_skew": int(group.clock_skew),
         "ignore_link": group.ignore_link,
+        "lease": group.lease,
         "up_command": shlex.join(group.up_command) or None,
         "down_command": shlex.join(group.down_command) or None,
         "neutral": group.neutral,

@@ -213,6 +213,11 @@ class GroupKeys(_Keys):
     """Whether the interface's carrier means nothing to this group (`ucarp --ignoreifstate`), as where a crossover cable
     joins two nodes. Such a group neither demotes others for its interface nor is demoted for theirs."""
 
+    lease: Annotated[Literal["auto", "address", "off"], Lower, Remedy("use auto, address or off")] = "auto"
+    """What takes the VIPs off a node whose sidecar is killed or frozen. `auto`: nftables silences them on the
+    millisecond, shortly before the earliest peer takes over, where the kernel can, else as `address`: the kernel takes
+    the addresses off after whole seconds. `off`: nothing does, as with others."""
+
     up_command: Annotated[Command, Remedy("use the absolute path of an executable file, or unset it")] = ()
     """Command that is run once this node holds the VIPs, for each of them with the interface, the VIP and xparam as
     arguments. The VIP is bound and announced whatever it does."""

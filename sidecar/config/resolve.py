@@ -15,7 +15,6 @@ from sidecar.config.layers import Labels, Layer, Problems, Setting, State, overl
 from sidecar.config.model import DEFAULT_GROUP, GroupKeys, Interface, env_name, remedy
 from sidecar.config.values import PASSWORD_BYTES_ELSEWHERE, IPAddress, IPInterface, edge_of_subnet
 from sidecar.ipc.plan import GroupPlan, MirrorPlan, PathPlan
-from sidecar.protocol import timing
 from sidecar.protocol.auth import key_from_password
 
 _INTERFACES_LISTED = 12
@@ -201,6 +200,7 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
         replay=keys.replay,
         clock_skew=float(keys.clock_skew),
         ignore_link=keys.ignore_link,
+        lease=keys.lease,
         up_command=keys.up_command,
         down_command=keys.down_command,
         neutral=keys.neutral,
@@ -291,7 +291,7 @@ def _refuse_own(placed: Placed, vip: IPInterface, interfaces: Sequence[Interface
 
 def cautions(placed: Placed, passwords: Sequence[bytes]) -> tuple[str, ...]:
     """Return what is allowed but probably not meant, one line each."""
-    group, keys, lines = placed.group, placed.group.keys, []
+    group, lines = placed.group, []
     secret = group.label("password_file" if group.keys.password is None else "password")
     longest = max(map(len, passwords), default=0)
     if longest > PASSWORD_BYTES_ELSEWHERE:
@@ -303,13 +303,6 @@ def cautions(placed: Placed, passwords: Sequence[bytes]) -> tuple[str, ...]:
         lines.append(f"{secret}: the password begins or ends with white space; make sure that it does so on every node")
     if group.keys.dead_ratio == 1:
         lines.append(f"{group.label('dead_ratio')}: with 1, a single late advert is a takeover; use 3 if in doubt")
-    lease = timing.lease(advbase=keys.advbase, advskew=keys.advskew, dead_ratio=keys.dead_ratio)
-    if lease >= keys.dead_ratio * keys.advbase:
-        label = group.label("dead_ratio" if keys.advbase else "advbase")
-        lines.append(
-            f"{label}: the VIP's kernel lease is {lease} s here, longer "
-            "than peers wait for a dead master; after a SIGKILL of the whole sidecar two nodes may answer until it ends"
-        )
     for version, source in placed.sources.items():
         if placed.interface and all(own.ip != source for own in placed.interface.addresses):
             label = group.label("source_address" if version == 4 else "source_address6")

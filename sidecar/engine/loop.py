@@ -22,6 +22,7 @@ from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Bound,
     Demote,
+    Disturbed,
     GroupStatus,
     HandOver,
     InterfaceStatus,
@@ -39,6 +40,7 @@ from sidecar.ipc.messages import (
     Stopped,
 )
 from sidecar.net import sockets
+from sidecar.observe.moment import boot_time
 from sidecar.protocol import events
 from sidecar.protocol.demotion import HARD
 from sidecar.protocol.packet import PacketError
@@ -56,11 +58,6 @@ _GROUP_ITSELF = 4
 """A group's own part of the status is as long as that of so many of its peers."""
 _PACKETS_PER_TURN = 256
 """A flood must not keep the loop from its timers."""
-
-
-def boot_time() -> float:
-    """Return seconds on CLOCK_BOOTTIME: no wall clock step moves it, and it goes on while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Engine:
@@ -177,6 +174,9 @@ class Engine:
                     self._feed(self._groups[name], events.LeaseAnswered(error=error), now)
                 case Released(group=name):
                     self._feed(self._groups[name], events.LeaseReleased(), now)
+                case Disturbed(group=name, detail=detail):
+                    self._groups[name].note_disturbance(detail)
+                    self._feed(self._groups[name], events.LeaseDisturbed(), now)
                 case _:
                     self._obey_as_a_whole(message, now)
 
@@ -208,7 +208,7 @@ class Engine:
 
     def _start(self, message: StartGroup, now: float) -> None:
         plan = message.group
-        runner = GroupRunner(plan, self._ports[plan.interface], self._channel.send)
+        runner = GroupRunner(plan, self._ports[plan.interface], self._channel.send, lease=message.lease)
         self._groups[plan.name] = runner
         self._by_vhid[plan.interface][plan.vhid] = runner
         self._unfinished.add(plan.name)

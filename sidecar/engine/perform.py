@@ -40,10 +40,13 @@ _HISTORY = 20
 class GroupRunner:
     """Feeds one ``Group`` with events and performs its effects.
 
-    ``tell_parent`` sends a message to the parent; ``finished`` turns True once the group has handed over.
+    ``tell_parent`` sends a message to the parent; ``finished`` turns True once the group has handed over. ``lease`` is
+    how long the kernel keeps the VIPs, where the parent knows better than the timing.
     """
 
-    def __init__(self, plan: GroupPlan, port: Port, tell_parent: Callable[[Message], None]) -> None:
+    def __init__(
+        self, plan: GroupPlan, port: Port, tell_parent: Callable[[Message], None], *, lease: float | None = None
+    ) -> None:
         self.plan = plan
         self.port = port
         paths = [Path(each, transport=plan.transport, port=port) for each in plan.paths]
@@ -55,6 +58,8 @@ class GroupRunner:
             Authenticator(key=key, vhid=plan.vhid, addresses=self.vips) for key in (plan.key, *plan.accepted_keys)
         )
         """The first one signs; the others are accepted, so that a password can be changed node by node."""
+        timers = {"advbase": plan.advbase, "advskew": plan.advskew, "dead_ratio": plan.dead_ratio}
+        self._standing = timing.standing(**timers)
         self.group = Group(
             GroupConfig(
                 name=plan.name,
@@ -67,7 +72,7 @@ class GroupRunner:
                 preempt=plan.preempt,
                 preempt_delay=plan.preempt_delay,
                 startup_delay=plan.startup_delay,
-                lease=timing.lease(advbase=plan.advbase, advskew=plan.advskew, dead_ratio=plan.dead_ratio),
+                lease=timing.lease(**timers) if lease is None else lease,
             )
         )
         self.peers = Peers()
@@ -88,6 +93,8 @@ class GroupRunner:
         self._transitions: Counter[Reason] = Counter()
         self._history: deque[TransitionStatus] = deque(maxlen=_HISTORY)
         self._announcements = 0
+        self._disturbances = 0
+        self._disturbance: str | None = None
         self._since = time.time()
         self._reason = ""
         self._detail = ""
@@ -143,9 +150,9 @@ class GroupRunner:
             case effects.AdvertiseTo(advert=advert, target=target):
                 self._advertise_to(advert, target)
             case effects.Bind():
-                self._tell_parent(Bind(group=self.plan.name))
+                self._tell_parent(Bind(group=self.plan.name, until=self._now + self._standing))
             case effects.Renew():
-                self._tell_parent(Renew(group=self.plan.name))
+                self._tell_parent(Renew(group=self.plan.name, until=self._now + self._standing))
             case effects.Release():
                 self._tell_parent(Release(group=self.plan.name))
             case effects.Announce():
@@ -263,6 +270,11 @@ class GroupRunner:
                 extra={"group": self.plan.name, "vhid": self.plan.vhid},
             )
 
+    def note_disturbance(self, detail: str) -> None:
+        """Count that somebody else touched a VIP; the parent has logged it."""
+        self._disturbances += 1
+        self._disturbance = detail
+
     def _note_password(self, arrival: Arrival, password: int) -> None:
         before = self.peers.heard(arrival.source, arrival.header, password=password, wall=time.time())
         if password != before and (before or password > 1):
@@ -331,6 +343,8 @@ class GroupRunner:
             drops={reason.value: count for reason, count in sorted(self._drops.items())},
             peers=self.peers.status(),
             rivals=tuple(str(each) for each in self._rivals.standing(since=now - 3 * self.group.interval)),
+            disturbances=self._disturbances,
+            disturbance=self._disturbance,
         )
 
     @property

@@ -41,10 +41,14 @@ class OpenInterface(Message, frozen=True, tag=True):
 
 
 class StartGroup(Message, frozen=True, tag=True):
-    """Run this group. ``resume``: its lease is still alive from an engine that died, so start as master."""
+    """Run this group. ``resume``: its lease is still alive from an engine that died, so start as master.
+
+    ``lease`` is how many seconds the kernel keeps the VIPs after a renewal; None: as the timing has it.
+    """
 
     group: GroupPlan
     resume: bool
+    lease: float | None = None
 
 
 class LinkChanged(Message, frozen=True, tag=True):
@@ -66,6 +70,13 @@ class Released(Message, frozen=True, tag=True):
     """The answer to Release: this node no longer answers for the group's VIPs."""
 
     group: str
+
+
+class Disturbed(Message, frozen=True, tag=True):
+    """Somebody else on this node deleted or changed a VIP that is leased to it: have it put back. ``detail`` tells."""
+
+    group: str
+    detail: str
 
 
 class StatusRequest(Message, frozen=True, tag=True):
@@ -107,15 +118,20 @@ class Stop(Message, frozen=True, tag=True):
 
 
 class Bind(Message, frozen=True, tag=True):
-    """Lease the group's VIPs to this node."""
+    """Lease the group's VIPs to this node until that moment (seconds on CLOCK_BOOTTIME) and no longer.
+
+    It counts from the advert that went out with it, so that whoever carries it out late does not lease for longer.
+    """
 
     group: str
+    until: float
 
 
 class Renew(Message, frozen=True, tag=True):
-    """Extend the lease; sent with each advert."""
+    """Extend the lease to that moment; sent with each advert."""
 
     group: str
+    until: float
 
 
 class Release(Message, frozen=True, tag=True):
@@ -160,6 +176,18 @@ class TransitionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     detail: str
 
 
+class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the kernel holds a group's VIPs, which the parent knows and not the engine.
+
+    ``kind`` is nftables, address or off; ``why`` says where that is not what the settings ask for. ``remaining_ms`` is
+    what is left of the lease, None where this node has none.
+    """
+
+    kind: str
+    why: str
+    remaining_ms: int | None
+
+
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One group as it stands, its demotion 0..255. ``since`` is Unix seconds.
 
@@ -194,6 +222,11 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     peers: tuple[PeerStatus, ...] = ()
     rivals: tuple[str, ...] = ()
     """Other masters that go on."""
+    lease: LeaseStatus | None = None
+    disturbances: int = 0
+    """How often somebody else on this node deleted or changed a VIP while it was leased."""
+    disturbance: str | None = None
+    """The last of these."""
 
 
 class InterfaceStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -299,6 +332,7 @@ AnyMessage = (
     | LinkChanged
     | Bound
     | Released
+    | Disturbed
     | StatusRequest
     | Demote
     | Promote

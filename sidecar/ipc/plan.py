@@ -34,7 +34,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``key`` is the 20-byte HMAC key that signs, ``accepted_keys`` are further ones that peers may use; they are never
     shown. ``paths`` are one or two, the main IP version first; ``transport`` is multicast, broadcast or unicast;
     ``replay`` is strict or compat; ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
-    ``up_command`` and ``down_command`` are argument vectors, empty for none.
+    ``lease`` is auto, address or off. ``up_command`` and ``down_command`` are argument vectors, empty for none.
     """
 
     name: str
@@ -54,6 +54,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     replay: str = "compat"
     clock_skew: float = 60.0
     ignore_link: bool = False
+    lease: str = "auto"
     up_command: tuple[str, ...] = ()
     down_command: tuple[str, ...] = ()
     neutral: bool = False

@@ -21,7 +21,8 @@ from sidecar.protocol.types import IPPROTO_CARP
 
 IPInterface = IPv4Interface | IPv6Interface
 
-_FOREVER = 0xFFFFFFFF
+FOREVER = 0xFFFFFFFF
+"""The lifetime of an address that stays."""
 _IFA_F_NODAD = 0x02
 _IFA_F_NOPREFIXROUTE = 0x200
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
@@ -42,7 +43,7 @@ class AddressError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """One address of this node. ``leased`` tells that it is one of ours: a VIP that the kernel will let go."""
+    """One address of this node. ``leased`` tells that it is one of ours: a VIP, not an address of the node's own."""
 
     index: int
     interface: IPInterface
@@ -90,7 +91,9 @@ class Addresses:
         return tuple(_address_from_message(message) for message in self._route.get_addr())
 
     def put(self, *, index: int, vip: IPInterface, lifetime: int) -> None:
-        """Bind ``vip`` to an interface for ``lifetime`` s, or extend that; a host prefix is never a source address.
+        """Bind ``vip`` to an interface for ``lifetime`` s (or FOREVER); a host prefix is never a source address.
+
+        One that is there gets this lifetime from now on.
 
         Raises AddressError.
         """
@@ -182,13 +185,13 @@ def _address_from_message(message: Any) -> Address:  # noqa: ANN401 - as above
     get = message.get_attr
     text = get("IFA_LOCAL") or get("IFA_ADDRESS")
     lifetimes = get("IFA_CACHEINFO")
-    finite = lifetimes is not None and lifetimes["ifa_valid"] != _FOREVER
+    finite = lifetimes is not None and lifetimes["ifa_valid"] != FOREVER
     # Kernels before 5.18 do not keep IFA_PROTO: there an address that dies and was never preferred is taken for ours.
-    marked = get("IFA_PROTO") == IPPROTO_CARP or (
-        get("IFA_PROTO") is None and lifetimes and not lifetimes["ifa_preferred"]
+    leased = get("IFA_PROTO") == IPPROTO_CARP or (
+        get("IFA_PROTO") is None and finite and not lifetimes["ifa_preferred"]
     )
     interface = ip_interface(f"{text}/{message['prefixlen']}")
-    return Address(index=message["index"], interface=interface, leased=bool(finite and marked))
+    return Address(index=message["index"], interface=interface, leased=leased)
 
 
 def _family(vip: IPInterface) -> int:

@@ -157,22 +157,46 @@ class Cutoff:
 
     def remaining(self, vips: Sequence[IPAddress]) -> dict[IPAddress, int]:
         """Return how many milliseconds are left to those of these VIPs that are live. Raises CutoffError."""
-        found: dict[IPAddress, int] = {}
-        for version in sorted({vip.version for vip in vips}):
-            attributes = nft.text(1, self.table) + nft.text(2, f"{_LIVE}{version}")
-            wanted = Message(
-                kind=nft.GETSETELEM, family=nft.FAMILY_INET, attributes=attributes, what=f"set {_LIVE}{version}"
-            )
-            try:
-                answers = self._nft.dump(wanted)
-            except NftError as error:
-                if error.code == errno.ENOENT:
-                    return {}
-                raise CutoffError(f"cannot read nftables table {self.table}: {error}") from error
-            except OSError as error:
-                raise CutoffError(f"cannot read nftables table {self.table}: {error.strerror}") from error
-            found.update(left for answer in answers for left in _elements_left(answer))
+        found = self._elements(self.table, _LIVE)
         return {vip: found[vip] for vip in vips if vip in found}
+
+    def sweep(self, vips: Sequence[IPAddress]) -> list[str]:
+        """Delete what earlier lives with another ``suffix`` left, which would go on to silence one of these VIPs.
+
+        Return the tables' names. Another sidecar's manages its own VIPs. Raises CutoffError.
+        """
+        prefix, swept = f"{_TABLE}-", []
+        everything = Message(kind=nft.GETTABLE, family=nft.FAMILY_INET, attributes=b"", what="the tables")
+        for answer in self._dump(everything):
+            name = nft.attributes(answer)[1].rstrip(b"\0").decode(errors="replace")
+            if name == self.table or not (name == _TABLE or name.startswith(prefix)):
+                continue
+            if self._elements(name, _MANAGED).keys() & set(vips):
+                self._run(nft.batch([*self._removal(name)]))
+                swept.append(name)
+        return swept
+
+    def _elements(self, table: str, name: str) -> dict[IPAddress, int]:
+        """Return the elements of a table's sets of that name, and the milliseconds left to each."""
+        found: dict[IPAddress, int] = {}
+        for version in _FAMILIES:
+            attributes = nft.text(1, table) + nft.text(2, f"{name}{version}")
+            wanted = Message(
+                kind=nft.GETSETELEM, family=nft.FAMILY_INET, attributes=attributes, what=f"set {name}{version}"
+            )
+            found.update(left for answer in self._dump(wanted) for left in _elements_left(answer))
+        return found
+
+    def _dump(self, wanted: Message) -> list[bytes]:
+        """Return what the kernel lists, nothing where there is no such thing. Raises CutoffError."""
+        try:
+            return self._nft.dump(wanted)
+        except NftError as error:
+            if error.code == errno.ENOENT:
+                return []
+            raise CutoffError(f"nftables cannot be read: {error}") from error
+        except OSError as error:
+            raise CutoffError(f"nftables cannot be read: {error.strerror}") from error
 
     # Asking ------------------------------------------------------------------------------------------------------
 
@@ -202,11 +226,13 @@ class Cutoff:
 
     # Messages ----------------------------------------------------------------------------------------------------
 
-    def _removal(self) -> Iterator[Message]:
+    def _removal(self, table: str = "") -> Iterator[Message]:
         """Delete both tables. Creating comes first, since the kernel refuses to delete what is not there."""
+        name = table or self.table
         for family in (nft.FAMILY_ARP, nft.FAMILY_INET):
             for kind in (nft.NEWTABLE, nft.DELTABLE):
-                yield self._message(kind, family, f"table {_family_name(family)} {self.table}")
+                what = f"table {_family_name(family)} {name}"
+                yield Message(kind=kind, family=family, attributes=nft.text(1, name), what=what)
 
     def _creation(self) -> Iterator[Message]:
         for family in (nft.FAMILY_ARP, nft.FAMILY_INET):

@@ -16,7 +16,17 @@ from dataclasses import dataclass
 FAMILY_INET, FAMILY_ARP = 1, 3
 WHOLE = "the batch"
 """What an error that is of no single message is of."""
-NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 0, 2, 3, 6, 9, 12, 13, 14
+NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = (
+    0,
+    1,
+    2,
+    3,
+    6,
+    9,
+    12,
+    13,
+    14,
+)
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10

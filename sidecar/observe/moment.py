@@ -1,8 +1,14 @@
-"""Points in time as people read them."""
+"""Points in time: as the processes count them among themselves, and as people read them."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+
+
+def boot_time() -> float:
+    """Return seconds on CLOCK_BOOTTIME: no wall clock step moves it, and it goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def rfc3339(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sidecar.ipc.messages import DemotionStatus, GroupStatus, LagStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import DemotionStatus, GroupStatus, LagStatus, LeaseStatus, PeerStatus, StatusReply
 from sidecar.observe.moment import rfc3339
 
 
@@ -77,11 +77,18 @@ def _group_lines(group: GroupStatus) -> list[str]:
         f"  own       {own}  advbase {group.advbase}  advskew {group.advskew}",
         *(f"  demoted   by {each.weight}  ({each.name}: {each.detail}){_left(each)}" for each in group.demotions),
         *(f"  RIVAL     {each} is master too and goes on" for each in group.rivals),
+        *([f"  DISTURBED {group.disturbances} times; the last: {group.disturbance}"] if group.disturbance else []),
         f"  changes   {group.transitions}",
+        *([] if group.lease is None else [f"  lease     {_lease(group.lease)}"]),
         f"  adverts   sent {group.adverts_sent}  received {group.adverts_received}  send errors {group.send_errors}",
         f"  dropped   {_counts(group.drops) or 'none'}",
         *(f"  peer      {_peer(peer)}" for peer in group.peers),
     ]
+
+
+def _lease(lease: LeaseStatus) -> str:
+    remaining = "" if lease.remaining_ms is None else f"{lease.remaining_ms} ms left, "
+    return f"{remaining}by {lease.kind}" + (f", since {lease.why}" if lease.why else "")
 
 
 def _left(demotion: DemotionStatus) -> str:

@@ -30,12 +30,12 @@ class AdvertiseTo:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Lease the VIPs to this node; LeaseAnswered follows."""
+    """Lease the VIPs to this node, for as long as ``timing.standing`` says from now; LeaseAnswered follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Extend the lease; LeaseAnswered follows."""
+    """Extend the lease likewise, counted from the advert that it comes with; LeaseAnswered follows."""
 
 
 @dataclass(frozen=True, slots=True)

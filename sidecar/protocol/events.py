@@ -59,6 +59,11 @@ class LeaseReleased:
     """The answer to Release: this node's kernel no longer answers for the VIPs."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseDisturbed:
+    """Somebody else on this node took a VIP off, or changed it: nobody may answer for it now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demote:
     """Be a worse master by ``weight`` (>= 1) until ``name`` is given back, or for ``seconds``; ``detail`` says why."""
@@ -86,4 +91,16 @@ class Stop:
     """Hand over and end."""
 
 
-Event = Start | AdvertReceived | Tick | LinkChanged | LeaseAnswered | LeaseReleased | Demote | Promote | HandOver | Stop
+Event = (
+    Start
+    | AdvertReceived
+    | Tick
+    | LinkChanged
+    | LeaseAnswered
+    | LeaseReleased
+    | LeaseDisturbed
+    | Demote
+    | Promote
+    | HandOver
+    | Stop
+)

@@ -116,11 +116,8 @@ class Group:
                 done = self._tick(now)
             case events.LinkChanged(up=up):
                 done = self._link(up=up, now=now)
-            case events.LeaseAnswered(error=error):
-                done = self._lease_answered(error, now)
-            case events.LeaseReleased():
-                self._releases_pending = max(0, self._releases_pending - 1)
-                done = []
+            case events.LeaseAnswered() | events.LeaseReleased() | events.LeaseDisturbed():
+                done = self._of_the_lease(event, now)
             case events.Demote():
                 done = self._demote(event, now)
             case events.Promote(name=name):
@@ -330,6 +327,18 @@ class Group:
 
     # The lease ---------------------------------------------------------------------------------------------------
 
+    def _of_the_lease(
+        self, event: events.LeaseAnswered | events.LeaseReleased | events.LeaseDisturbed, now: float
+    ) -> list[Effect]:
+        match event:
+            case events.LeaseAnswered(error=error):
+                return self._lease_answered(error, now)
+            case events.LeaseReleased():
+                self._releases_pending = max(0, self._releases_pending - 1)
+                return []
+            case events.LeaseDisturbed():
+                return self._lease_disturbed(now)
+
     def _lease_answered(self, error: str | None, now: float) -> list[Effect]:
         mastership = self._mastership
         if mastership is None or self._releases_pending:
@@ -343,6 +352,14 @@ class Group:
         mastership.announce(now)
         renewed = self._advertise(mastership, now) if mastership.confirmed_late else []
         return [*renewed, effects.Announce()]
+
+    def _lease_disturbed(self, now: float) -> list[Effect]:
+        """Begin the lease anew, with an advert as always, and announce it anew."""
+        mastership = self._mastership
+        if mastership is None or not mastership.leased:
+            return []  # what is being bound or released is on its way to be right
+        mastership.begin_lease(now)
+        return [*self._advertise(mastership, now), effects.Bind()]
 
     def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
@@ -372,9 +389,7 @@ class Group:
         self._ears.forget()
         self._yields_until = -math.inf
         config = self.config
-        # The earliest peer is one without a skew of its own.
-        skew = config.advskew if config.advbase == 0 else 0
-        patience = timing.master_down(advbase=config.advbase, advskew=skew, dead_ratio=config.dead_ratio)
+        patience = timing.patience(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
         self._mastership = Mastership(now, interval=self.interval, lease=config.lease, patience=patience)
         # The advert first: it stops the other backups while the kernel binds.
         return [*self._advertise(self._mastership, now), effects.Bind(), changed]

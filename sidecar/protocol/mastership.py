@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from sidecar.protocol.timing import LATE_BY
 from sidecar.protocol.types import IPAddress
 
 ANNOUNCE_SPACING = 1.1
@@ -29,6 +30,7 @@ class Mastership:
         "_announce_at",
         "_announcements_left",
         "_answer_by",
+        "_bound_at",
         "_deaf_until",
         "_interval",
         "_last_advert",
@@ -44,20 +46,16 @@ class Mastership:
 
     def __init__(self, now: float, *, interval: float, lease: float, patience: float) -> None:
         self.since = now
-        self.leased = False
-        """The kernel holds the VIPs."""
         self._interval = interval
         self._lease = lease
-        self._patience = max(patience, 1.5 * interval)  # a dead ratio of 1 must not depose whoever is on time
+        self._patience = max(patience, LATE_BY * interval)
         self._last_advert = self._next_advert = now
         self._next_renewal = -math.inf
         self._answer_by = math.inf
-        self._announcements_left = ANNOUNCE_COUNT
-        self._announce_at = math.inf
         self._replied_at = -math.inf
         self._replied_to: dict[IPAddress, float] = {}
         self._deaf_until: dict[IPAddress, float] = {}
-        self._await_answer(now)
+        self.begin_lease(now)
 
     @property
     def deadline(self) -> float:
@@ -118,6 +116,14 @@ class Mastership:
 
     # The lease ---------------------------------------------------------------------------------------------------
 
+    def begin_lease(self, now: float) -> None:
+        """Note that Bind is on its way; its answer is news, and is announced as after a takeover."""
+        self.leased = False
+        self._announcements_left = ANNOUNCE_COUNT
+        self._announce_at = math.inf
+        self._bound_at = now
+        self._await_answer(now)
+
     def answered(self) -> bool:
         """Note that the lease stands; return whether that is news."""
         self._answer_by = math.inf
@@ -127,7 +133,7 @@ class Mastership:
     @property
     def confirmed_late(self) -> bool:
         """Whether adverts have left since Bind, whose lease counts from then and may be nearly over at its answer."""
-        return self._last_advert - self.since > self._lease / 8
+        return self._last_advert - self._bound_at > self._lease / 8
 
     def unanswered(self, now: float) -> bool:
         """Tell whether the parent has confirmed nothing for the length of a lease."""

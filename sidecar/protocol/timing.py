@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TICK = 1 / 256
 """The unit of advskew, and the shortest interval."""
+LATE_BY = 1.5
+"""So many intervals after the last advert the next one is late: a dead ratio of 1 must not depose who is on time."""
 
 
 def interval(*, advbase: int, advskew: int) -> float:
@@ -20,6 +22,23 @@ def master_down(*, advbase: int, advskew: int, dead_ratio: int) -> float:
     if advbase == 0:
         return dead_ratio * interval(advbase=0, advskew=advskew)
     return dead_ratio * advbase + advskew * TICK
+
+
+def patience(*, advbase: int, advskew: int, dead_ratio: int) -> float:
+    """Return how many seconds after the last advert the earliest peer takes over: one without a skew of its own."""
+    return master_down(advbase=advbase, advskew=advskew if advbase == 0 else 0, dead_ratio=dead_ratio)
+
+
+def standing(*, advbase: int, advskew: int, dead_ratio: int) -> float:
+    """Return how many seconds after an advert the lease that came with it may stand.
+
+    A little less than the earliest peer waits: 1 ms for what the clocks and the wire round, and 1/64 since a kernel's
+    ticks and a clock that NTP slews do not run at one speed. Where the patience is shorter than it takes to be missed
+    (a dead ratio of 1, or of 2 with a high skew), the lease outlasts the interval all the same.
+    """
+    timers = {"advbase": advbase, "advskew": advskew}
+    waits = max(patience(**timers, dead_ratio=dead_ratio), LATE_BY * interval(**timers))
+    return waits * 63 / 64 - 0.001
 
 
 def lease(*, advbase: int, advskew: int, dead_ratio: int) -> int:

@@ -91,6 +91,13 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Disturb:
+    """Somebody else on a node deletes the VIPs; its parent notices."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """Nothing of ``sender`` reaches ``receiver`` any more."""
 
@@ -132,5 +139,7 @@ class Mute:
     version: int
 
 
-NodeFault = Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse | Demote | Promote | HandOver
+NodeFault = (
+    Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse | Demote | Promote | HandOver | Disturb
+)
 Fault = NodeFault | Cut | Deaf | Partition | Heal | Loss | Mute

@@ -181,6 +181,12 @@ class Node:
         self.demotions.pop(name, None)
         self.deliver(events.Promote(name=name))
 
+    def disturb(self) -> None:
+        if self.lease_until > self.lan.now:
+            self.lease_until = -math.inf
+            self._stalled()  # until it is put back
+            self.deliver(events.LeaseDisturbed())
+
     # The loop ----------------------------------------------------------------------------------------------------
 
     def deliver(self, event: events.Event) -> None:

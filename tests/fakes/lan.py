@@ -18,6 +18,7 @@ from tests.fakes.faults import (
     Cut,
     Deaf,
     Demote,
+    Disturb,
     EngineCrash,
     Fault,
     HandOver,
@@ -205,8 +206,15 @@ class Lan:
                 node.promote(name)
             case HandOver():
                 node.deliver(events.HandOver())
+            case _:
+                self._inject_into_lease(node, fault)
+
+    def _inject_into_lease(self, node: Node, fault: NodeFault) -> None:
+        match fault:
             case Refuse(times=times):
                 node.refusals = times
+            case Disturb():
+                node.disturb()
             case _:
                 return
 

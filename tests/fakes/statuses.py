@@ -11,6 +11,7 @@ from sidecar.ipc.messages import (
     GroupStatus,
     InterfaceStatus,
     LagStatus,
+    LeaseStatus,
     PeerStatus,
     StatusReply,
     TransitionStatus,
@@ -61,6 +62,7 @@ def group_status(**changes: Any) -> GroupStatus:
         announcements=4,
         drops={"bad-hmac": 5},
         peers=(PEER,),
+        lease=LeaseStatus(kind="nftables", why="", remaining_ms=1500),
     )
     return msgspec.structs.replace(group, **changes)
 

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from tests.fakes.faults import (
     Crash,
     Demote,
+    Disturb,
     EngineCrash,
     HandOver,
     Heal,
@@ -146,6 +147,16 @@ def bind_refused() -> Conversation:
     talk.until(2.9)
     talk.inject(Refuse(0, 1))
     talk.until(5.0)
+    return talk
+
+
+def vip_deleted() -> Conversation:
+    """Somebody deletes the master's VIP by hand: it is back at once, with an advert as always, and announced anew."""
+    talk = Conversation({}, {"advskew": 100})
+    talk.start()
+    talk.until(4.5)
+    talk.inject(Disturb(0))
+    talk.until(6.0)
     return talk
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.engine.loop import boot_time
 from sidecar.ipc.messages import Bind, StatusRequest
+from sidecar.observe.moment import boot_time
 from sidecar.protocol import events
 from sidecar.protocol.effects import Advertise
 from sidecar.protocol.types import DropReason, Role
@@ -259,9 +259,9 @@ def test_questions_to_the_process_do_not_starve_the_failover(engine: DrivenEngin
     for _ in range(29):
         engine.pass_time(0.1)
         engine.tell(StatusRequest(token=1))
-    assert Bind(group="web") not in engine.said()
+    assert not any(isinstance(message, Bind) for message in engine.said())
     engine.pass_time(0.1)
-    assert Bind(group="web") in engine.said()
+    assert any(isinstance(message, Bind) for message in engine.said())
 
 
 def test_time_is_that_of_clock_boottime_which_no_step_of_the_wall_clock_moves() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -10,7 +11,7 @@ from typing import TypeVar
 import pytest
 from pyroute2 import IPRoute
 
-from sidecar.net.addresses import Address, AddressError, Addresses, Link, _replace_request
+from sidecar.net.addresses import FOREVER, Address, AddressError, Addresses, Link, _replace_request
 from sidecar.net.lease import VipLease, leases, sweep
 from tests.fakes.namespace import cable, in_new_network, ip
 
@@ -132,11 +133,23 @@ def test_a_nodes_own_addresses_are_never_leases_nor_swept() -> None:
     assert swept == ()
 
 
+def test_a_vip_that_stays_for_ever_is_ours_all_the_same() -> None:
+    def scene(kernel: Addresses, index: int) -> tuple[list[bool], str, tuple[str, ...]]:
+        kernel.put(index=index, vip=V4, lifetime=FOREVER)
+        kernel.put(index=index, vip=V6, lifetime=FOREVER)
+        return [a.leased for a in kernel.addresses()], ip("address show dev near"), sweep(kernel, [V4, V6])
+
+    leased, shown, swept = with_kernel(scene)
+    assert leased == [True, True]
+    assert len(re.findall(r"200/\d+ .*\n +valid_lft forever", shown)) == 2
+    assert sorted(swept) == [str(V4), str(V6)]
+
+
 def test_a_lease_of_several_vips_is_all_or_nothing_and_swept_after_its_process() -> None:
     def scene(kernel: Addresses, index: int) -> tuple[str | None, bool, tuple[str, ...], str | None, int]:
-        lease = VipLease(index=index, vips=(V4, V6), seconds=100)
-        bound, held, swept = lease.renew(kernel), lease.held(leases(kernel)), sweep(kernel, [V4, V6])
-        partly = VipLease(index=index, vips=(V4, ip_interface("ff02::1/128")), seconds=100).renew(kernel)
+        lease = VipLease(index=index, vips=(V4, V6))
+        bound, held, swept = lease.renew(kernel, lifetime=100), lease.held(leases(kernel)), sweep(kernel, [V4, V6])
+        partly = VipLease(index=index, vips=(V4, ip_interface("ff02::1/128"))).renew(kernel, lifetime=100)
         return bound, held, swept, partly, len(kernel.addresses())
 
     bound, held, swept, partly, left = with_kernel(scene)

@@ -33,7 +33,7 @@ def fill(channel: Channel) -> int:
     """Send until the queue is full; return how many went in."""
     for number in range(1_000_000):
         try:
-            channel.send(Renew(group=str(number)))
+            channel.send(Renew(group=str(number), until=0.5))
         except BlockingIOError:
             return number
     pytest.fail("the queue never filled up")
@@ -41,7 +41,7 @@ def fill(channel: Channel) -> int:
 
 def test_messages_arrive_whole_in_order_and_both_ways(ends: tuple[Channel, Channel]) -> None:
     ours, theirs = ends
-    sent = [Renew(group="web"), Bound(group="web", error="x" * 100_000), Stop()]
+    sent = [Renew(group="web", until=0.5), Bound(group="web", error="x" * 100_000), Stop()]
     for message in sent:
         ours.send(message)
     theirs.send(Stop())
@@ -103,7 +103,7 @@ def test_a_full_queue_blocks_nobody_and_loses_nothing(ends: tuple[Channel, Chann
     ours, theirs = ends
     sent = fill(ours)
     for number in range(sent):
-        assert theirs.receive() == (Renew(group=str(number)), [])
+        assert theirs.receive() == (Renew(group=str(number), until=0.5), [])
     assert theirs.receive() is None
     ours.send(Stop())
     assert theirs.receive() == (Stop(), [])

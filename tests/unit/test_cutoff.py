@@ -244,6 +244,24 @@ class TestTable:
 
         with_neighbour(scene)
 
+    def test_a_table_of_another_name_that_would_silence_our_vips_is_swept_and_no_other(self) -> None:
+        def scene(_: Neighbour, cutoff: Cutoff) -> list[str]:
+            with Cutoff("earlier") as earlier, Cutoff("another") as another, Cutoff() as nameless:
+                earlier.install([*BOTH, IPv4Address("10.0.0.77")])
+                another.install([IPv4Address("10.0.0.77")])
+                nameless.install(BOTH)
+                cutoff.install(BOTH)
+            load("table inet carp-sidecar-of-others {\n set s {\n type ipv4_addr\n elements = { 10.0.0.200 }\n }\n }\n")
+            swept = cutoff.sweep(BOTH)
+            listed = rules("list tables").splitlines()
+            assert sorted(listed) == sorted(
+                [f"table {family} carp-sidecar-{name}" for family in ("arp", "inet") for name in ("another", "test")]
+                + ["table inet carp-sidecar-of-others"]
+            )
+            return swept
+
+        assert sorted(with_neighbour(scene)) == ["carp-sidecar", "carp-sidecar-earlier"]
+
     def test_tables_of_others_stay_as_they_are(self) -> None:
         foreign = """
             add table ip filter
@@ -445,7 +463,7 @@ def test_what_the_kernel_refuses_is_one_line(refusal: Exception, words: str) -> 
         with pytest.raises(CutoffError) as caught:
             action(Cutoff("x", kernel=FakeNft(refusal)))
         assert str(caught.value) == f"nftables table carp-sidecar-x: {words}"
-    with pytest.raises(CutoffError, match=r"^cannot read nftables table carp-sidecar-x: "):
+    with pytest.raises(CutoffError, match=r"^nftables cannot be read: "):
         Cutoff("x", kernel=FakeNft(refusal)).remaining(BOTH)
 
 

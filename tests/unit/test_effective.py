@@ -37,6 +37,7 @@ groups:
   replay: strict
   clock_skew: 60
   ignore_link: false
+  lease: auto
   up_command: null
   down_command: null
   neutral: false
@@ -44,17 +45,21 @@ groups:
   xparam: null
   # an advert every 1.500 s; a backup takes over 3.500 s after the last one
 """
+LEASE = "address: in words"
 
 
 def test_as_yaml() -> None:
-    assert effective(load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"})) == SHOWN
+    loaded = load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"})
+    assert effective(loaded) == SHOWN
+    assert effective(loaded, {"default": LEASE}) == SHOWN + f"  # the lease is by {LEASE}\n"
 
 
 def test_as_json() -> None:
-    shown = effective_dict(load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"}))
+    shown = effective_dict(load_on_node(ENOUGH | {"CARP_ADVSKEW": "128"}), {"default": LEASE})
     assert json.loads(json.dumps(shown)) == shown
     (group,) = shown["groups"]
     assert (group["interval_seconds"], group["master_down_seconds"]) == (1.5, 3.5)
+    assert (group["lease"], group["lease_in_force"]) == ("auto", LEASE)
     assert group["password"] == "********"
 
 

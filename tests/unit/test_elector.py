@@ -69,10 +69,10 @@ def test_an_engine_is_introduced_told_and_listened_to(parent: Parent) -> None:
 def test_the_last_words_of_one_that_is_gone_are_heard(parent: Parent) -> None:
     channel = parent.stand_in()
     child = parent.child
-    channel.send(b'\1{"kind":"Bind","group":"web"}')
+    channel.send(b'\1{"kind":"Bind","group":"web","until":1.5}')
     channel.close()
     parent.elector.ended()
-    assert (parent.heard, parent.elector.child) == ([Bind(group="web")], None)
+    assert (parent.heard, parent.elector.child) == ([Bind(group="web", until=1.5)], None)
     parent.elector.tell(Stop())  # to nobody
     child.kill()
     child.process.wait()
@@ -82,9 +82,10 @@ def test_the_last_words_of_one_that_is_gone_are_heard(parent: Parent) -> None:
 def test_what_the_engine_gave_up_while_this_process_slept_is_not_bound_again(parent: Parent) -> None:
     channel = parent.stand_in()
     for kind, group in [("Renew", "web"), ("Renew", "db"), ("Renew", "web"), ("Release", "web"), ("Bind", "web")]:
-        channel.send(f'\1{{"kind":"{kind}","group":"{group}"}}'.encode())
+        until = "" if kind == "Release" else ',"until":1.5'
+        channel.send(f'\1{{"kind":"{kind}","group":"{group}"{until}}}'.encode())
     parent.elector.listen()
-    assert parent.heard == [Renew(group="db"), Release(group="web"), Bind(group="web")]
+    assert parent.heard == [Renew(group="db", until=1.5), Release(group="web"), Bind(group="web", until=1.5)]
     assert not parent.elector.waiting
 
 

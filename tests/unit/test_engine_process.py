@@ -60,7 +60,7 @@ def test_signals_are_the_parents_business() -> None:
 
 def test_it_logs_under_its_own_name(capfd: pytest.CaptureFixture[str]) -> None:
     with running() as engine:
-        engine.channel.send(Bind(group="web"))
+        engine.channel.send(Bind(group="web", until=1.0))
         engine.channel.send(Stop())
         assert engine.process.wait(60) == 0
     (line,) = capfd.readouterr().err.splitlines()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import select
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
 from sidecar.exits import ExitError
 from sidecar.holdings import Holdings
+from sidecar.ipc.messages import Disturbed
 from sidecar.net.addresses import Addresses, Link
+from sidecar.net.cutoff import Cutoff
+from sidecar.observe.moment import boot_time
 from tests.fakes.namespace import cable, in_new_network, ip
 from tests.fakes.plans import group_plan
 
@@ -27,6 +31,7 @@ def opened(*groups: object) -> Iterator[Holdings]:
     holdings.open()
     try:
         holdings.open_interfaces()
+        holdings.leases.begin()
         yield holdings
     finally:
         holdings.close()
@@ -44,58 +49,145 @@ def bound() -> bool:
     return VIP in ip("address show dev near")
 
 
+def renew(holdings: Holdings, *, seconds: float = 2.9) -> str | None:
+    return holdings.leases.renew("web", until=boot_time() + seconds)
+
+
+def ruleset() -> str:
+    return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+
+
+FOREIGN = "table inet carp-sidecar-of-others {\n chain input {\n type filter hook input priority 0\n drop\n }\n }\n"
+
+
 def test_a_lease_is_taken_extended_and_given_back() -> None:
     def scene() -> None:
         with opened() as holdings:
-            assert (holdings.bind("web"), bound()) == (None, True)
-            assert (holdings.bind("web"), bound()) == (None, True)
-            holdings.release("web")
+            assert (renew(holdings), bound()) == (None, True)
+            assert (renew(holdings), bound()) == (None, True)
+            assert "carp-sidecar-near-42" in ruleset()
+            holdings.leases.release("web")
             assert not bound()
 
     cabled(scene)
 
 
-def test_at_the_end_nothing_of_us_stays() -> None:
+def test_at_the_end_nothing_of_us_stays_and_all_of_others_does() -> None:
     def scene() -> None:
+        subprocess.run(["nft", "-f", "-"], check=True, input=FOREIGN, text=True)
+        ip("address add 10.0.0.201/32 dev near")
+        before = ruleset(), ip("address show dev near")
         with opened() as holdings:
-            holdings.bind("web")
-        assert not bound()
+            renew(holdings)
+            assert bound()
+            assert ruleset() != before[0]
+        assert (ruleset(), ip("address show dev near")) == before
 
     cabled(scene)
+
+
+def test_a_flushed_ruleset_is_put_back_with_the_next_renewal(caplog: pytest.LogCaptureFixture) -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            renew(holdings)
+            subprocess.run(["nft", "flush", "ruleset"], check=True)
+            assert (renew(holdings), bound()) == (None, True)
+            assert f"{VIP} timeout" in ruleset()
+
+    cabled(scene)
+    assert "nftables table carp-sidecar-near-42 was gone" in caplog.text
 
 
 def test_a_lease_that_stands_is_resumable_and_what_is_left_of_another_is_taken_off() -> None:
     def scene() -> None:
         two = group_plan(interface="near", vips=(f"{VIP}/32", "10.0.0.201/32"))
         with opened(two) as holdings:
-            assert holdings.resumable() == set()
-            holdings.bind("web")
-            assert holdings.resumable() == {"web"}
+            assert holdings.leases.resumable() == set()
+            renew(holdings, seconds=2.9)
+            assert holdings.leases.resumable() == {"web"}
             ip("address del 10.0.0.201/32 dev near")
-            assert (holdings.resumable(), bound()) == (set(), False)
+            assert (holdings.leases.resumable(), bound()) == (set(), False)
 
     cabled(scene)
+
+
+def test_a_vip_that_is_the_nodes_own_address_is_neither_bound_nor_taken_off(caplog: pytest.LogCaptureFixture) -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            ip(f"address add {VIP}/32 dev near")
+            told = holdings.watch_addresses()
+            assert renew(holdings) == (
+                f"{VIP} is this node's own address ({VIP}/32 on near); remove it: ip addr del {VIP}/32 dev near, "
+                "or use a VIP that no node has"
+            )
+            holdings.leases.release("web")
+            assert "valid_lft forever" in ip(f"address show to {VIP}")
+            ip(f"address del {VIP}/32 dev near")
+            assert select.select([told], [], [], 10)[0]
+            assert holdings.disturbed() == []
+            assert (renew(holdings), bound()) == (None, True)
+
+    cabled(scene)
+    (warning,) = [message for message in caplog.messages if "configured on near" in message]
+    assert warning == (
+        f"{VIP}, a VIP, is configured on near as this node's own address: while it is, this node does not take over; "
+        f"remove it: ip addr del {VIP}/32 dev near"
+    )
+
+
+def test_what_others_do_to_a_held_vip_is_told_and_what_this_node_does_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            told = holdings.watch_addresses()
+            renew(holdings)
+            renew(holdings, seconds=0.9)
+            holdings.leases.release("web")
+            renew(holdings, seconds=0.9)
+            renew(holdings)
+            assert holdings.disturbed() == []
+            ip(f"address del {VIP}/32 dev near")
+            assert select.select([told], [], [], 10)[0]
+            assert holdings.disturbed() == [Disturbed(group="web", detail=f"somebody deleted {VIP}/32 on near")]
+            renew(holdings)
+            ip(f"address change {VIP}/32 dev near")
+            assert holdings.disturbed() == [Disturbed(group="web", detail=f"somebody changed {VIP}/32 on near")]
+            renew(holdings)
+            ip("link set near down")
+            holdings.changed_links()
+            ip(f"address del {VIP}/32 dev near")
+            assert holdings.disturbed() == []
+
+    cabled(scene)
+    assert [message for message in caplog.messages if "somebody" in message] == [
+        f"somebody deleted {VIP}/32 on near; it is put back and announced again",
+        f"somebody changed {VIP}/32 on near; it is put back and announced again",
+    ]
 
 
 def test_a_group_that_is_not_ours_is_not_known() -> None:
     def scene() -> None:
         with opened() as holdings:
-            assert (holdings.knows("web"), holdings.knows("db")) == (True, False)
+            assert (holdings.leases.knows("web"), holdings.leases.knows("db")) == (True, False)
 
     cabled(scene)
 
 
 def test_what_an_earlier_run_left_is_swept(caplog: pytest.LogCaptureFixture) -> None:
     def scene() -> None:
+        with Cutoff("near-7") as earlier:
+            earlier.install([ip_address(VIP)])
         with Addresses() as kernel:
             index = next(link.index for link in kernel.links() if link.name == "near")
             kernel.put(index=index, vip=ip_interface(f"{VIP}/32"), lifetime=600)
-        with opened() as holdings:
-            holdings.sweep()
+        with opened():
             assert not bound()
+            assert "carp-sidecar-near-7" not in ruleset()
 
     cabled(scene)
-    assert caplog.messages == [f"removed {VIP}/32, which an earlier run left behind"]
+    assert [message for message in caplog.messages if "left behind" in message] == [
+        f"removed {VIP}/32, which an earlier run left behind",
+        "removed nftables table carp-sidecar-near-7, which an earlier run left behind",
+    ]
 
 
 def test_our_links_changes_are_told_and_no_others() -> None:

@@ -7,10 +7,10 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
+from unittest.mock import ANY
 
 import pytest
 
-from sidecar.engine.loop import boot_time
 from sidecar.ipc.messages import (
     Bind,
     Bound,
@@ -31,6 +31,7 @@ from sidecar.ipc.messages import (
     encode,
 )
 from sidecar.net import sockets
+from sidecar.observe.moment import boot_time
 from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.packet import Header, build_ipv4, pack, parse_ipv4, unpack
 from sidecar.protocol.types import CARP_GROUP
@@ -44,8 +45,8 @@ PLAN = group_plan(vips=("10.0.0.200/32",))
 PEER = IPv4Address("10.0.0.12")
 LEASED, BIND, RENEW, RELEASE, RELEASED = (
     Bound(group="web", error=None),
-    Bind(group="web"),
-    Renew(group="web"),
+    Bind(group="web", until=ANY),
+    Renew(group="web", until=ANY),
     Release(group="web"),
     Released(group="web"),
 )
@@ -97,7 +98,7 @@ def fill(engine: DrivenEngine) -> None:
     """Let the parent have more to read than fits into the channel."""
     with contextlib.suppress(BlockingIOError):
         while True:
-            engine._channel.send(RENEW)
+            engine._channel.send(Renew(group="web", until=1.0))
 
 
 def become_master(engine: DrivenEngine, far: socket.socket) -> None:
@@ -189,7 +190,7 @@ def test_without_its_parent_it_ends(engine: DrivenEngine) -> None:
 def test_what_is_not_for_the_engine_is_logged_and_ignored(
     engine: DrivenEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine.tell(BIND, Stopped())
+    engine.tell(Bind(group="web", until=1.0), Stopped())
     assert engine.status().groups == ()
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
         "the parent sent a Bind, which is not for the engine",

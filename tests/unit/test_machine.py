@@ -65,6 +65,41 @@ def kinds(done: tuple[Effect, ...]) -> list[type]:
     return [type(effect) for effect in done]
 
 
+# A VIP that others take away -----------------------------------------------------------------------------------------
+
+
+def test_a_vip_that_was_taken_away_is_put_back_with_an_advert_and_announced_as_after_a_takeover() -> None:
+    group, at = master()
+    for _ in range(3):
+        at += 1.0
+        group.handle(TICK, at)
+        group.handle(LEASED, at)
+    at += 0.4
+    assert kinds(group.handle(events.LeaseDisturbed(), at)) == [Advertise, Bind]
+    assert group.handle(events.LeaseDisturbed(), at) == ()  # it is being put back
+    assert kinds(group.handle(LEASED, at)) == [Announce]
+    announced = []
+    while at < 12.0:
+        at = group.deadline() or 0.0
+        announced += [at for effect in group.handle(TICK, at) if effect == Announce()]
+        group.handle(LEASED, at)
+    assert announced == pytest.approx([6.4 + ANNOUNCE_SPACING * number for number in range(1, ANNOUNCE_COUNT)])
+
+
+def test_a_vip_that_cannot_be_put_back_ends_the_mastership() -> None:
+    group, at = master()
+    group.handle(events.LeaseDisturbed(), at + 0.5)
+    assert group.deadline() == at + 1.5
+    group.handle(TICK, at + 1.5)
+    done = group.handle(TICK, at + 2.5)
+    assert changes(done) == [(Role.BACKUP, Reason.LEASE_UNANSWERED)]
+
+
+def test_nobody_but_a_master_with_a_lease_puts_anything_back() -> None:
+    assert started().handle(events.LeaseDisturbed(), 1.0) == ()
+    assert master(leased=False)[0].handle(events.LeaseDisturbed(), 3.1) == ()
+
+
 # Start ---------------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from sidecar.agent.metrics import TABLE, Facts, render
+from sidecar.ipc.messages import LeaseStatus
 from sidecar.protocol.types import DropReason, Reason, Role
 from tests.fakes.statuses import PEER, group_status, status_reply
 
@@ -44,6 +45,7 @@ WEB = 'group="web",vhid="42"'
         (f'carp_adverts_dropped_total{{{WEB},reason="replayed"}}', 0),
         (f"carp_send_errors_total{{{WEB}}}", 1),
         (f"carp_announcements_total{{{WEB}}}", 4),
+        (f"carp_lease_remaining_seconds{{{WEB}}}", 1.5),
         (f"carp_demotion{{{WEB}}}", 240),
         (f'carp_demotion_weight{{{WEB},source="maintenance"}}', 240),
         ('carp_interface_up{interface="eth0"}', 1),
@@ -58,6 +60,12 @@ WEB = 'group="web",vhid="42"'
 )
 def test_what_the_status_says(series: str, value: float) -> None:
     assert samples(render(Facts(status=status_reply())))[series] == value
+
+
+def test_a_node_without_a_lease_has_no_remaining_one() -> None:
+    for lease in (None, LeaseStatus(kind="address", why="", remaining_ms=None)):
+        text = render(Facts(status=status_reply(group_status(lease=lease))))
+        assert "carp_lease_remaining_seconds" not in text
 
 
 def test_each_family_has_its_help_and_its_type_once_and_before_its_samples() -> None:

@@ -18,7 +18,7 @@ from sidecar.engine.receive import Arrival, read
 from sidecar.ipc.messages import Bind, Message, Release, Renew
 from sidecar.net.neighbor import announcements
 from sidecar.net.sockets import Frame
-from sidecar.protocol import events
+from sidecar.protocol import events, timing
 from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.packet import Header, pack, parse_ipv4, unpack
 from sidecar.protocol.types import CARP_GROUP, Role
@@ -94,6 +94,9 @@ class Bench:
         self.wire.close()
 
 
+STANDING = timing.standing(advbase=1, advskew=0, dead_ratio=3)
+
+
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     bench = Bench()
@@ -137,7 +140,7 @@ def test_a_takeover_is_one_advert_then_the_request_for_the_lease(bench: Bench) -
     bench.runner.start(resume=False, now=0.0)
     bench.runner.handle(TICK, 3.0)
     frame, bind = bench.take()
-    assert bind == Bind(group="web")
+    assert bind == Bind(group="web", until=3.0 + STANDING)
     assert isinstance(frame, bytes)
     assert frame[:14].hex(" ", 2) == "0100 5e00 0012 0200 0000 0011 0800"
     datagram = parse_ipv4(frame[14:])
@@ -165,7 +168,7 @@ def test_each_advert_comes_with_a_renewal(bench: Bench) -> None:
     bench.runner.handle(TICK, 4.0)
     frame, renew = bench.take()
     assert isinstance(frame, bytes)
-    assert renew == Renew(group="web")
+    assert renew == Renew(group="web", until=4.0 + STANDING)
 
 
 def test_a_resumed_master_advertises_and_binds_at_once(bench: Bench) -> None:
@@ -394,7 +397,7 @@ def test_a_wire_that_is_gone_keeps_the_lease_renewed(bench: Bench) -> None:
     bench.watched = False
     bench.wire.close()
     bench.runner.handle(TICK, 4.0)
-    assert bench.done == [Renew(group="web")]
+    assert bench.done == [Renew(group="web", until=4.0 + STANDING)]
     assert bench.runner.is_master
 
 

@@ -307,18 +307,6 @@ def test_the_plan() -> None:
             "CARP_PASSWORD: the password begins or ends with white space; make sure that it does so on every node",
         ),
         (
-            {"advbase": "0", "advskew": "4"},
-            b"x",
-            "CARP_ADVBASE: the VIP's kernel lease is 1 s here, longer than peers wait for a dead master; "
-            "after a SIGKILL of the whole sidecar two nodes may answer until it ends",
-        ),
-        (
-            {"dead_ratio": "2", "advskew": "200"},
-            b"x",
-            "CARP_DEAD_RATIO: the VIP's kernel lease is 2 s here, longer than peers wait for a dead master; "
-            "after a SIGKILL of the whole sidecar two nodes may answer until it ends",
-        ),
-        (
             {"source_address": "10.0.0.77"},
             b"x",
             "CARP_SOURCE_ADDRESS: 10.0.0.77 is not an address of eth0; peers may drop the adverts",

@@ -140,7 +140,7 @@ def test_a_mistake_in_the_environment_is_one_line(given: dict[str, str], line: s
     assert mistakes(ENOUGH | given) == [line]
 
 
-@pytest.mark.parametrize("name", ["CARP_LEASE", "CARP_ON_EXIT"])
+@pytest.mark.parametrize("name", ["CARP_ON_EXIT"])
 def test_settings_of_later_versions_are_unknown_and_no_silent_wish(name: str) -> None:
     (line,) = mistakes(ENOUGH | {name: "x"})
     assert line.startswith(f"{name}: unknown setting; ")

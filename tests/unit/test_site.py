@@ -28,7 +28,7 @@ class FakeEngine(Engine):
 
 
 def get(path: str, reply: StatusReply | None, mirror: Mapping[str, object] | None = None) -> Answer:
-    return asyncio.run(Site(FakeEngine(reply), lambda: mirror).get(path))
+    return asyncio.run(Site(FakeEngine(reply), lambda: mirror, wall=lambda: 1795408808.068).get(path))
 
 
 def text(answer: Answer) -> tuple[int, str]:
@@ -59,6 +59,7 @@ def test_the_status_is_the_commands_and_the_mirrors() -> None:
     answer = get("/status", status_reply(), MIRROR)
     document = json.loads(answer.body)
     assert (answer.status, answer.kind, document.pop("mirror")) == (200, "application/json", MIRROR)
+    assert document.pop("time") == "2026-11-23T04:40:08.068Z"
     assert document == json.loads(as_json_text(status_reply()))
 
 

@@ -51,6 +51,13 @@ def test_a_master_in_text() -> None:
     )
 
 
+def test_what_others_did_to_the_vips_in_text() -> None:
+    group = msgspec.structs.replace(MASTER, disturbances=2, disturbance="somebody deleted 10.0.0.200/32 on eth0")
+    assert as_text(reply(group)).splitlines()[4] == (
+        "  DISTURBED 2 times; the last: somebody deleted 10.0.0.200/32 on eth0"
+    )
+
+
 def test_both_families_and_demotion_in_text() -> None:
     link = DemotionStatus(name="link:eth1", weight=240, detail="eth1 has no carrier")
     lease = DemotionStatus(name="lease", weight=240, detail="refused", seconds=12.3)

@@ -199,6 +199,28 @@ def test_the_engine_hears_of_the_link(tmp_path: Path) -> None:
     alone(plan_in(tmp_path), tmp_path, scene)
 
 
+def test_a_vip_that_somebody_deletes_is_back_at_once_and_reported(tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(plan_in(tmp_path), groups=(msgspec.structs.replace(WEB, advbase=1, dead_ratio=1),))
+
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        for number in range(1, 9):
+            ip("address del 10.0.0.200/32 dev near")
+            until(lambda: "10.0.0.200" in ip("address show dev near"), "it is put back")
+            until(lambda n=number: (group := parent.group()) and group.disturbances == n, "it is counted")  # type: ignore[misc]
+        group = parent.group()
+        assert group is not None
+        assert (group.transitions, group.disturbance) == (2, "somebody deleted 10.0.0.200/32 on near")
+        log = parent.log.read_text()
+        assert log.count("somebody deleted 10.0.0.200/32 on near; it is put back and announced again") == 5
+        assert log.count("something on this node manages the addresses of near") == 1
+        parent.process.terminate()
+        assert parent.process.wait(30) == 0
+        assert parent.log.read_text().count("somebody") == 6
+
+    alone(plan, tmp_path, scene)
+
+
 def test_a_runtime_directory_that_cannot_be_used_costs_only_the_status(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
 

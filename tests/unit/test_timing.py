@@ -1,5 +1,6 @@
 import pytest
 
+from sidecar.protocol import timing
 from sidecar.protocol.timing import TICK, interval, master_down
 
 
@@ -36,3 +37,17 @@ def test_master_down(advbase: int, advskew: int, dead_ratio: int, seconds: float
 
 def test_a_tick_is_the_unit_of_advskew() -> None:
     assert interval(advbase=1, advskew=1) - interval(advbase=1, advskew=0) == TICK == 0.00390625
+
+
+@pytest.mark.parametrize(
+    ("advbase", "advskew", "dead_ratio", "seconds"),
+    [(1, 0, 3, 3.0), (1, 200, 3, 3.0), (0, 4, 3, 12 / 256), (0, 0, 3, 3 / 256), (5, 9, 2, 10.0)],
+)
+def test_the_earliest_peer_has_no_skew_of_its_own(advbase: int, advskew: int, dead_ratio: int, seconds: float) -> None:
+    assert timing.patience(advbase=advbase, advskew=advskew, dead_ratio=dead_ratio) == seconds
+
+
+def test_a_lease_stands_for_a_little_less_than_the_earliest_peer_waits() -> None:
+    assert timing.standing(advbase=1, advskew=0, dead_ratio=3) == 3 * 63 / 64 - 0.001
+    assert timing.standing(advbase=1, advskew=0, dead_ratio=1) == 1.5 * 63 / 64 - 0.001
+    assert timing.standing(advbase=1, advskew=128, dead_ratio=2) == 2.25 * 63 / 64 - 0.001

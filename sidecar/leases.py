@@ -1,0 +1,219 @@
+"""The parent's leases: which kind is in force for each group, taken and extended on the engine's word, given back."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from ipaddress import ip_interface
+
+from sidecar.ipc.messages import LeaseStatus
+from sidecar.ipc.plan import GroupPlan
+from sidecar.net import lease
+from sidecar.net.addresses import AddressError, Addresses, IPInterface
+from sidecar.net.cutoff import Cutoff, CutoffError, CutoffLostError, tick_ms
+from sidecar.net.lease import Kind, Terms, VipLease
+from sidecar.observe.moment import boot_time
+from sidecar.protocol.types import IPAddress
+from sidecar.sentry import Sentry
+
+log = logging.getLogger(__name__)
+
+
+class Leases:
+    """The VIPs of these groups. ``open`` comes first, then ``place`` for each, then ``begin``."""
+
+    def __init__(
+        self, groups: Sequence[GroupPlan], *, cutoff: Cutoff | None = None, clock: Callable[[], float] = boot_time
+    ) -> None:
+        self.sentry = Sentry(groups)
+        """Watches them, once it was opened."""
+        self._groups = {group.name: group for group in groups}
+        self._clock = clock
+        self._addresses: Addresses | None = None
+        self._cutoff = cutoff or Cutoff(_suffix(groups))
+        self._tick = tick_ms()
+        self._terms: dict[str, Terms] = {}
+        self._placed: dict[str, VipLease] = {}
+        self._ends: dict[str, float] = {}
+        """When the lease of each group ends whose VIPs are leased to this node (CLOCK_BOOTTIME)."""
+
+    def open(self, addresses: Addresses) -> None:
+        """Find out which kind is in force."""
+        self._addresses = addresses
+        wanted = any(group.lease == "auto" for group in self._groups.values())
+        unavailable = self._cutoff.available() if wanted else None
+        for name, group in self._groups.items():
+            self._terms[name] = lease.terms(group, unavailable=unavailable, tick_ms=self._tick)
+
+    def place(self, group: str, *, index: int) -> None:
+        """Lease the group's VIPs on that interface from now on."""
+        self._placed[group] = VipLease(index=index, vips=tuple(map(ip_interface, self._groups[group].vips)))
+
+    def begin(self) -> None:
+        """Say what is in force, take off what an earlier life left behind, and make the table of milliseconds."""
+        self._say()
+        vips = [ip_interface(vip) for group in self._groups.values() for vip in group.vips]
+        try:
+            for removed in lease.sweep(self._kernel, vips):
+                log.warning("removed %s, which an earlier run left behind", removed)
+        except AddressError as error:
+            log.warning("%s: what an earlier run left behind stays until its lease ends", error)
+        try:
+            for table in self._cutoff.sweep([vip.ip for vip in vips]):
+                log.warning("removed nftables table %s, which an earlier run left behind", table)
+            if not self._by_nftables:
+                self._cutoff.remove()
+        except CutoffError as error:
+            log.debug("%s", error)  # where there is no nf_tables, there is nothing to sweep either
+        if self._by_nftables:
+            self._install()
+
+    def _say(self) -> None:
+        said: dict[Terms, list[str]] = defaultdict(list)
+        for name, terms in self._terms.items():
+            said[terms].append(name)
+        for terms, names in said.items():
+            level = logging.WARNING if terms.why or terms.outlasts_patience else logging.INFO
+            log.log(level, "lease of group %s: %s", ", ".join(names), terms)
+
+    def close(self) -> None:
+        """Leave nothing of the table; ``release_all`` came first."""
+        try:
+            if self._by_nftables:
+                self._cutoff.remove()
+        except CutoffError as error:
+            log.warning("%s: it stays, and ends up empty by itself", error)
+        self._cutoff.close()
+        self.sentry.close()
+
+    # Taken, extended, given back ---------------------------------------------------------------------------------
+
+    def knows(self, group: str) -> bool:
+        """Tell whether there is such a group."""
+        return group in self._placed
+
+    def holds(self, group: str) -> bool:
+        """Tell whether the group's VIPs are leased to this node."""
+        return group in self._ends
+
+    def lasts(self, group: str) -> float:
+        """Return how many seconds a lease lasts after a renewal."""
+        return self._terms[group].lasts
+
+    def renew(self, group: str, *, until: float) -> str | None:
+        """Lease the group's VIPs to this node until that moment, or extend the lease; return None, or why not."""
+        error = self._renew(group, until)
+        if error is not None:
+            self.release(group)
+            log.error("cannot lease the VIPs of group %s: %s", group, error, extra={"group": group})
+        return error
+
+    def release(self, group: str) -> None:
+        """Stop answering for the group's VIPs; one that stays is let go by the kernel when its lease ends."""
+        if self._ends.pop(group, None) is None and self.sentry.refusal(group) is not None:
+            return  # it was never bound, and what there is belongs to somebody else
+        self.sentry.released(group)
+        error = self._placed[group].release(self._kernel)
+        if error is not None:
+            log.error("cannot release a VIP of group %s: %s", group, error, extra={"group": group})
+        if self._terms[group].kind is Kind.NFTABLES:
+            try:
+                self._cutoff.release([vip.ip for vip in self._placed[group].vips])
+            except CutoffLostError:
+                self._put_back()
+            except CutoffError as fault:
+                log.error("cannot silence the VIPs of group %s: %s", group, fault, extra={"group": group})  # noqa: TRY400
+
+    def release_all(self) -> list[str]:
+        """Stop answering for all VIPs; return the groups that had some."""
+        groups = sorted(self._ends)
+        for group in groups:
+            self.release(group)
+        return groups
+
+    def resumable(self) -> frozenset[str]:
+        """Return the groups whose lease survived the engine that died; take off what is left of the others."""
+        if self._ends:
+            standing = lease.leases(self._kernel)  # once for all: with many VIPs it takes long, and leases are short
+            now = self._clock()
+            for group in [each for each, end in self._ends.items() if end <= now or not self._held(each, standing)]:
+                self.release(group)
+        return frozenset(self._ends)
+
+    def status(self, group: str) -> LeaseStatus:
+        """Return what there is to say of a group's lease."""
+        terms, end = self._terms[group], self._ends.get(group)
+        remaining = None if end is None or terms.kind is Kind.OFF else max(0, int((end - self._clock()) * 1000))
+        return LeaseStatus(kind=terms.kind.value, why=terms.why, remaining_ms=remaining)
+
+    def _held(self, group: str, standing: frozenset[tuple[int, IPInterface]]) -> bool:
+        return self._placed[group].held(standing)
+
+    def _renew(self, group: str, until: float) -> str | None:
+        terms, placed, now = self._terms[group], self._placed[group], self._clock()
+        late = terms.standing - (until - now)
+        if late >= terms.latest:
+            return f"the request came {late:.3f} s after its advert, when the lease was over"
+        refusal = None if group in self._ends else self.sentry.refusal(group)
+        if refusal is not None:
+            return refusal
+        lifetime = terms.lifetime(until - now)
+        error = placed.renew(self._kernel, lifetime=lifetime)
+        if error is None and terms.kind is Kind.NFTABLES:
+            error = self._let_answer(placed, until)
+        if error is None:
+            self.sentry.bound(group, index=placed.index, seconds=None if terms.kind is Kind.OFF else lifetime)
+            ends = until if terms.kind is Kind.NFTABLES else now + lifetime
+            self._ends[group] = min(ends, until + terms.latest - terms.standing)
+        return error
+
+    # The table of milliseconds -----------------------------------------------------------------------------------
+
+    def _let_answer(self, placed: VipLease, until: float) -> str | None:
+        vips = [vip.ip for vip in placed.vips]
+        try:
+            try:
+                self._cutoff.renew(vips, self._milliseconds(until))
+            except CutoffLostError:
+                self._put_back()
+                self._cutoff.renew(vips, self._milliseconds(until))
+        except CutoffError as error:
+            return str(error)
+        return None
+
+    def _milliseconds(self, until: float) -> int:
+        """Return what is left until then, in whole ticks, as the kernel counts it: so the same request serves often."""
+        return int((until - self._clock()) * 1000 // self._tick * self._tick)
+
+    def _put_back(self) -> None:
+        log.warning("nftables table %s was gone, as after `nft flush ruleset`: it is put back", self._cutoff.table)
+        self._install()
+
+    def _install(self) -> None:
+        """Make the table anew, with what is leased as live."""
+        vips: list[IPAddress] = []
+        live: dict[IPAddress, int] = {}
+        for group in self._by_nftables:
+            ips = [vip.ip for vip in self._placed[group].vips]
+            vips += ips
+            if group in self._ends:
+                live |= dict.fromkeys(ips, self._milliseconds(self._ends[group]))
+        try:
+            self._cutoff.install(vips, live=live)
+        except CutoffError as error:
+            log.error("%s: the VIPs cannot be leased", error)  # noqa: TRY400 - each renewal tries again
+
+    @property
+    def _by_nftables(self) -> list[str]:
+        return [group for group, terms in self._terms.items() if terms.kind is Kind.NFTABLES]
+
+    @property
+    def _kernel(self) -> Addresses:
+        assert self._addresses is not None  # noqa: S101 - narrowing; open() came first
+        return self._addresses
+
+
+def _suffix(groups: Sequence[GroupPlan]) -> str:
+    """Return what tells the table of this sidecar from others on the node: nobody else has this vhid there."""
+    return f"{groups[0].interface}-{groups[0].vhid}" if groups else ""
