@@ -89,6 +89,9 @@ def values() -> Schema:
         "serviceAccount": _object({"create": switch, "name": text, "annotations": _free()}),
         "rbac": _object({"create": switch}),
         "podDisruptionBudget": _object({"enabled": switch, "minAvailable": {"type": "integer", "minimum": 1}}),
+        "podMonitor": _object({"enabled": switch, "interval": text, "labels": _free()}),
+        "prometheusRule": _object({"enabled": switch, "labels": _free()}),
+        "dashboard": _object({"enabled": switch, "labels": _free()}),
         "global": _free(),
     }
     properties |= dict.fromkeys(("startupProbe", "livenessProbe", "readinessProbe"), probe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from ipaddress import ip_interface
 from pathlib import Path
@@ -17,6 +18,12 @@ pytestmark = pytest.mark.packaging
 
 ALL_EXAMPLES = sorted(EXAMPLES.glob("*.yaml"))
 GROUP = ("--set", "config.vhid=42", "--set", "config.vips={10.0.0.200}")
+PARTS = {"password", "image", "service", "serviceAccount", "rbac", "podDisruptionBudget"} | {
+    "podMonitor",
+    "prometheusRule",
+    "dashboard",
+}
+"""Values whose keys the chart's README lists one by one."""
 SECRET = ("--set", "password.existingSecret=mine")
 
 
@@ -73,12 +80,44 @@ def test_there_is_no_cpu_limit_and_the_reason_stands_beside_it(helm: Helm) -> No
     assert re.search(r"# No CPU limit, on purpose: the CFS quota", (CHART / "values.yaml").read_text())
 
 
-def test_no_probe_asks_the_api_server_or_a_port_that_could_be_somebody_elses(helm: Helm) -> None:
-    one = container(helm.template(*GROUP, *SECRET))
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert one[probe]["exec"] == {"command": ["carp-sidecar", "status", "--json"]}
-        assert one[probe]["timeoutSeconds"] == 10
-        assert not {"httpGet", "tcpSocket", "grpc"} & one[probe].keys()
+def test_no_probe_asks_the_api_server_and_none_kills_for_a_port_that_is_somebody_elses(helm: Helm) -> None:
+    def probes(*options: str) -> Object:
+        one = container(helm.template(*GROUP, *SECRET, *options))
+        for probe in ("startupProbe", "livenessProbe"):
+            assert one[probe]["exec"] == {"command": ["carp-sidecar", "status", "--json"]}
+        return dict(one["readinessProbe"])
+
+    assert probes()["httpGet"] == {"path": "/readyz", "port": 9112, "host": "127.0.0.1"}
+    elsewhere = probes("--set", "config.http_listen=[fd00::1]:80")
+    assert elsewhere["httpGet"] == {"path": "/readyz", "port": 80, "host": "fd00::1"}
+    assert probes("--set", "config.http_listen=0.0.0.0:9200")["httpGet"]["host"] == "127.0.0.1"
+    assert probes("--set", "config.http_listen=off")["exec"] == {"command": ["carp-sidecar", "status", "--json"]}
+    assert probes("--set", "podMonitor.enabled=true")["httpGet"] == {"path": "/readyz", "port": 9112}
+
+
+def test_what_watches_it_is_there_where_asked_for(helm: Helm) -> None:
+    kinds = ("PodMonitor", "PrometheusRule")
+    assert not [each for each in helm.template(*GROUP, *SECRET) if each["kind"] in kinds]
+    options = ("podMonitor.enabled=true", "podMonitor.labels.release=prometheus", "prometheusRule.enabled=true")
+    found = helm.template(*GROUP, *SECRET, "--set", ",".join(options), "--set", "dashboard.enabled=true")
+
+    monitor = only(found, "PodMonitor")
+    pod = only(found, "DaemonSet")["spec"]["template"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "http", "path": "/metrics"}
+    (one,) = pod["spec"]["containers"]
+    assert one["ports"] == [{"name": "http", "containerPort": 9112}]
+    assert {"name": "CARP_HTTP_LISTEN", "value": "$(POD_IP):9112"} in one["env"]
+
+    alerts = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    assert only(found, "PrometheusRule")["spec"] == alerts
+    (dashboard,) = (each for each in found if each["metadata"]["name"].endswith("-dashboard"))
+    assert json.loads(dashboard["data"]["carp-sidecar.json"]) == json.loads(
+        (CHART / "files/dashboard.json").read_text()
+    )
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
 def test_the_role_has_the_rules_of_the_file_and_goes_with_the_mirror(helm: Helm) -> None:
@@ -136,6 +175,10 @@ def test_a_changed_setting_is_a_rollout_one_node_at_a_time(helm: Helm) -> None:
         (("--set", "config.password=secret"), "additional properties 'password' not allowed"),
         (("--set", "pasword.key=x"), "additional properties 'pasword' not allowed"),
         (("--set", "podDisruptionBudget.minAvailable=50%"), "at '/podDisruptionBudget/minAvailable': got string"),
+        (
+            (*GROUP, *SECRET, "--set", "podMonitor.enabled=true,config.http_listen=127.0.0.1:9112"),
+            "config.http_listen: Prometheus cannot reach 127.0.0.1:9112",
+        ),
         (GROUP, "password.existingSecret: not set, and without a cluster to look at, each rendering would make a new"),
     ],
     ids=lambda value: "-".join(value[1::2]) if isinstance(value, tuple) else "",
@@ -150,9 +193,7 @@ def test_every_value_is_in_the_charts_readme() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     documented = set(re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.M))
     leaves = {
-        f"{key}.{name}"
-        if key in ("password", "image", "service", "serviceAccount", "rbac", "podDisruptionBudget")
-        else key
+        f"{key}.{name}" if key in PARTS else key
         for key, value in values.items()
         for name in (value if isinstance(value, dict) and value else [""])
     }

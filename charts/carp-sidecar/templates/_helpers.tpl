@@ -80,3 +80,38 @@ exec:
   command: [carp-sidecar, status, --json]
 {{ toYaml . }}
 {{- end }}
+
+{{- /* where the HTTP listener is: address:port, "$(POD_IP):9112" or "off" */ -}}
+{{- define "carp-sidecar.httpListen" -}}
+{{- $given := .Values.config.http_listen | default "" | lower }}
+{{- if $given }}
+{{- if and .Values.podMonitor.enabled (regexMatch "^(off$|127\\.|\\[::1\\])" $given) }}
+{{- fail (printf "\n\nconfig.http_listen: Prometheus cannot reach %s; leave it out (the pod's own address then), or use 0.0.0.0:9112" $given) }}
+{{- end }}
+{{- $given }}
+{{- else if .Values.podMonitor.enabled }}$(POD_IP):9112
+{{- else }}127.0.0.1:9112
+{{- end }}
+{{- end }}
+
+{{- define "carp-sidecar.httpPort" -}}
+{{- include "carp-sidecar.httpListen" . | regexFind "[0-9]+$" }}
+{{- end }}
+
+{{- /* readiness: by HTTP on the address that the listener has, or as the others where there is none */ -}}
+{{- define "carp-sidecar.readiness" -}}
+{{- $listen := include "carp-sidecar.httpListen" . }}
+{{- if eq $listen "off" }}
+{{- include "carp-sidecar.probe" .Values.readinessProbe }}
+{{- else }}
+{{- $host := regexReplaceAll ":[0-9]+$" $listen "" | trimAll "[]" }}
+{{- $host = get (dict "0.0.0.0" "127.0.0.1" "::" "::1") $host | default $host }}
+httpGet:
+  path: /readyz
+  port: {{ include "carp-sidecar.httpPort" . }}
+  {{- if ne $host "$(POD_IP)" }}
+  host: {{ $host | quote }}
+  {{- end }}
+{{ toYaml .Values.readinessProbe }}
+{{- end }}
+{{- end }}
