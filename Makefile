@@ -99,6 +99,7 @@ docs: $(STAMP) ## Write the pages that are made from the code
 	@$(BIN)/python -m sidecar.config.reference > docs/settings.md
 	@$(BIN)/python -m sidecar.agent.metrics > docs/metrics.md
 	@$(BIN)/python -m tools.dashboard
+	@$(BIN)/python -m sidecar.usage > docs/commands.md
 	@$(BIN)/python -m tools.diagram
 	@$(BIN)/python -m tools.values_schema
 

@@ -1,4 +1,4 @@
-"""The command ``carp-sidecar``: run, check, status, demote, promote, sniff, decode, demo.
+"""The command ``carp-sidecar``: what each command of the table in ``sidecar.usage`` does.
 
 Exit codes: 0 done or asked to stop, 1 runtime failure, 2 bad settings or usage, 3 missing privilege.
 """
@@ -9,22 +9,22 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sidecar import __version__
+from sidecar import usage
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Loaded
 
 EXIT_FAILED, EXIT_SETTINGS = 1, 2
-_DEFAULT_RUNTIME_DIR = "/run/carp-sidecar"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = usage.read(None if argv is None else list(argv))
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
@@ -42,84 +42,20 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         case "check":
             code = _check(as_json=arguments.json)
         case "status":
-            code = _status(as_json=arguments.json, directory=arguments.runtime_dir)
-        case "demote" | "promote":
-            code = _maintain(reason=arguments.reason, directory=arguments.runtime_dir)
+            code = _status(as_json=arguments.json, directory=arguments.runtime_dir, every=arguments.watch)
+        case "demote":
+            code = _maintain(reason=arguments.reason, directory=arguments.runtime_dir, as_json=arguments.json)
+        case "promote":
+            code = _maintain(reason=None, directory=arguments.runtime_dir, as_json=arguments.json)
         case "decode":
             code = _decode(arguments)
         case "sniff":
             code = _sniff(arguments)
+        case "completion":
+            code = _completion(arguments.shell)
         case _:
             code = _demo(arguments)
     return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="carp-sidecar",
-        description="Virtual-IP failover by CARP for bare-metal Kubernetes. Settings come from CARP_* environment "
-        "variables and /etc/carp-sidecar/config.yaml; see `carp-sidecar check`.",
-        epilog="Exit codes: 0 done or asked to stop, 1 runtime failure, 2 bad settings, 3 missing privilege.",
-    )
-    parser.add_argument("--version", action="version", version=f"carp-sidecar {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("run", help="take part in the election and hold the VIP when master (needs NET_ADMIN, NET_RAW)")
-
-    check = commands.add_parser("check", help="validate the settings and print the effective ones, secrets masked")
-    check.add_argument("--json", action="store_true", help="print JSON")
-
-    status = commands.add_parser("status", help="ask the running sidecar how its groups stand")
-    status.add_argument("--json", action="store_true", help="print JSON")
-    demote = commands.add_parser(
-        "demote", help="maintenance: have this node's groups yield to nodes that can take over"
-    )
-    demote.add_argument("--reason", default="", metavar="TEXT", help="what status and log tell of it")
-    promote = commands.add_parser("promote", help="end the maintenance")
-    promote.set_defaults(reason=None)
-    for command in (status, demote, promote):
-        command.add_argument(
-            "--runtime-dir",
-            type=Path,
-            default=Path(os.environ.get("CARP_RUNTIME_DIR") or _DEFAULT_RUNTIME_DIR),
-            metavar="DIR",
-            help="where its control socket is (default: CARP_RUNTIME_DIR or %(default)s)",
-        )
-
-    sniff = commands.add_parser(
-        "sniff",
-        help="live adverts: who is master of what, authentic or not and why (needs NET_RAW)",
-        description="Tell who is master of what on a LAN, CARP groups and VRRP's, ours or not: one line when something "
-        "is new or changes, until Ctrl-C. Adverts are verified against the settings' groups or with --password-file.",
-    )
-    sniff.add_argument(
-        "-i",
-        "--interface",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="IFACE",
-        help="listen there (default: all Ethernet interfaces that are up)",
-    )
-    sniff.add_argument("--json", action="store_true", help="print one JSON object per packet instead")
-    _add_secret_options(sniff)
-
-    decode = commands.add_parser("decode", help="explain CARP packets from captures or hex, one line each")
-    decode.add_argument(
-        "inputs", nargs="+", metavar="FILE.pcap|HEX", help="a capture (pcap, pcapng), or one CARP header"
-    )
-    decode.add_argument("--json", action="store_true", help="print one JSON object per packet")
-    _add_secret_options(decode)
-
-    demo = commands.add_parser("demo", help="three nodes and a client in network namespaces: see the VIP move")
-    demo.add_argument("--no-colour", "--no-color", action="store_true", help="plain text")
-    return parser
-
-
-def _add_secret_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vips", metavar="A,B", help="the group's VIPs, which the HMAC covers")
-    parser.add_argument(
-        "--password-file", metavar="FILE", help="the group's password, to tell whether packets are authentic"
-    )
 
 
 def _run() -> int:
@@ -203,28 +139,71 @@ def _load(*, complain: bool = True) -> Loaded | None:
         return None
 
 
-def _status(*, as_json: bool, directory: Path) -> int:
+def _status(*, as_json: bool, directory: Path, every: float | None) -> int:
     from sidecar.control import ControlError, ask_status  # noqa: PLC0415 - only this command needs it
+    from sidecar.observe.colour import palette  # noqa: PLC0415 - as above
     from sidecar.observe.status import as_json_text, as_text  # noqa: PLC0415 - as above
 
-    try:
+    paint = palette(terminal=sys.stdout.isatty(), environment=os.environ)
+
+    def ask() -> str:
         reply = ask_status(directory)
+        return as_json_text(reply, indent=0 if every else 2) if as_json else as_text(reply, paint)
+
+    try:
+        told = ask()
     except ControlError as error:
         print(f"carp-sidecar: {error}", file=sys.stderr)
         return EXIT_FAILED
-    print(as_json_text(reply) if as_json else as_text(reply))
+    if every is None:
+        print(told)
+    else:
+        _watch(ask, every=every, as_json=as_json)
     return 0
 
 
-def _maintain(*, reason: str | None, directory: Path) -> int:
+def _watch(ask: Callable[[], str], *, every: float, as_json: bool) -> None:
+    from sidecar.control import ControlError  # noqa: PLC0415 - only this command needs it
+    from sidecar.observe.moment import rfc3339  # noqa: PLC0415 - as above
+    from sidecar.watch import watch  # noqa: PLC0415 - as above
+
+    in_place = sys.stdout.isatty() and not as_json
+
+    def block() -> str | None:
+        try:
+            told = ask()
+        except ControlError as error:  # it may be about to start anew
+            told = f"carp-sidecar: {error}"
+            if not in_place:
+                print(told, file=sys.stderr, flush=True)
+                return None
+        return told if as_json else f"{rfc3339(time.time())}\n{told}\n"
+
+    watch(block, out=sys.stdout, in_place=in_place, every=every)
+
+
+def _maintain(*, reason: str | None, directory: Path, as_json: bool) -> int:
     from sidecar.control import ControlError, ask_maintenance  # noqa: PLC0415 - only these commands need it
     from sidecar.maintenance import one_line  # noqa: PLC0415 - as above
 
     try:
-        print(ask_maintenance(directory, reason=None if reason is None else one_line(reason)))
+        done = ask_maintenance(directory, reason=None if reason is None else one_line(reason))
     except ControlError as error:
         print(f"carp-sidecar: {error}", file=sys.stderr)
         return EXIT_FAILED
+    if as_json:
+        import json  # noqa: PLC0415 - as above
+
+        print(json.dumps({"done": done}))
+    else:
+        print(done)
+    return 0
+
+
+def _completion(shell: str) -> int:
+    from sidecar.completion import script  # noqa: PLC0415 - only this command needs it
+
+    print(script(shell), end="")
     return 0
 
 

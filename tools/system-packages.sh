@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the Debian packages that the tests use: real peers, a packet decoder, network namespaces, promtool, a browser.
+# Install the Debian packages that the tests use: real peers, a packet decoder, namespaces, promtool, a browser, shells.
 set -euo pipefail
 
 declare -A package_of=(
@@ -7,6 +7,7 @@ declare -A package_of=(
     [keepalived]=keepalived [ping]=iputils-ping [tcpdump]=tcpdump
     [promtool]=prometheus [chromium]=chromium [chromedriver]=chromium-driver
     [buildah]=buildah [runc]=runc [debootstrap]=debootstrap
+    [zsh]=zsh [fish]=fish
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()

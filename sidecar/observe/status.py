@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sidecar.ipc.messages import DemotionStatus, GroupStatus, LagStatus, LeaseStatus, PeerStatus, StatusReply
+from sidecar.observe.colour import Paint, plain
 from sidecar.observe.moment import rfc3339
 
 
@@ -18,9 +19,9 @@ def as_document(reply: StatusReply) -> dict[str, object]:
     }
 
 
-def as_json_text(reply: StatusReply) -> str:
-    """Return that object as text for people and machines."""
-    return msgspec.json.format(msgspec.json.encode(as_document(reply)), indent=2).decode()
+def as_json_text(reply: StatusReply, *, indent: int = 2) -> str:
+    """Return that object as text for people and machines; on one line if ``indent`` is 0."""
+    return msgspec.json.format(msgspec.json.encode(as_document(reply)), indent=indent or -1).decode()
 
 
 def _group_object(group: GroupStatus) -> dict[str, object]:
@@ -32,14 +33,14 @@ def _group_object(group: GroupStatus) -> dict[str, object]:
     return {**msgspec.to_builtins(group), "since": rfc3339(group.since), "history": history, "peers": peers}
 
 
-def as_text(reply: StatusReply) -> str:
+def as_text(reply: StatusReply, paint: Paint = plain) -> str:
     """Return a few lines per group."""
     lines: list[str] = []
     for group in reply.groups:
-        lines += _group_lines(group)
+        lines += _group_lines(group, paint)
     for interface in reply.interfaces:
         if not interface.up:
-            lines.append(f"interface {interface.name}: no carrier")
+            lines.append(f"interface {interface.name}: {paint('no carrier', 'bad')}")
         if interface.drops:
             lines.append(f"interface {interface.name}: packets for no group of ours: {_counts(interface.drops)}")
             lines += [f"  from      {peer.address}  {_counts(peer.drops)}" for peer in interface.peers]
@@ -65,19 +66,27 @@ def lag_text(lag: LagStatus) -> str:
     return f"{under}at most {lag.maximum * 1e3:.1f} ms in {lag.count:,} wake-ups"
 
 
-def _group_lines(group: GroupStatus) -> list[str]:
+def _group_lines(group: GroupStatus, paint: Paint) -> list[str]:
     master = "nobody known" if group.master is None else group.master
     own = group.source if group.second_source is None else f"{group.source}, {group.second_source}"
     if group.master == group.source:
         master = f"{group.master} (this node)"
+    role = paint(group.role.upper(), group.role)
     return [
-        f"{group.name}: {group.role.upper()}  vhid {group.vhid} on {group.interface}  {', '.join(group.vips)}",
+        f"{group.name}: {role}  vhid {group.vhid} on {group.interface}  {', '.join(group.vips)}",
         f"  since     {rfc3339(group.since)}  ({group.reason}: {group.detail})",
         f"  master    {master}",
         f"  own       {own}  advbase {group.advbase}  advskew {group.advskew}",
-        *(f"  demoted   by {each.weight}  ({each.name}: {each.detail}){_left(each)}" for each in group.demotions),
-        *(f"  RIVAL     {each} is master too and goes on" for each in group.rivals),
-        *([f"  DISTURBED {group.disturbances} times; the last: {group.disturbance}"] if group.disturbance else []),
+        *(
+            f"  {paint('demoted', 'init')}   by {each.weight}  ({each.name}: {each.detail}){_left(each)}"
+            for each in group.demotions
+        ),
+        *(f"  {paint('RIVAL', 'bad')}     {each} is master too and goes on" for each in group.rivals),
+        *(
+            [f"  {paint('DISTURBED', 'bad')} {group.disturbances} times; the last: {group.disturbance}"]
+            if group.disturbance
+            else []
+        ),
         f"  changes   {group.transitions}",
         *([] if group.lease is None else [f"  lease     {_lease(group.lease)}"]),
         f"  adverts   sent {group.adverts_sent}  received {group.adverts_received}  send errors {group.send_errors}",

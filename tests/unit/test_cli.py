@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +20,9 @@ from sidecar import __version__
 from sidecar.cli import main
 from sidecar.control import SOCKET_NAME, ControlServer
 from sidecar.ipc.messages import Done, Maintain, StatusReply, StatusRequest
+from sidecar.reactor import Reactor
 from tests.fakes.captures import CAPTURES, advert
+from tests.fakes.statuses import status_reply
 
 SECRET = "correct horse"
 ENOUGH = {
@@ -61,7 +67,9 @@ def test_another_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str], argume
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: carp-sidecar")
+    said = capsys.readouterr().err
+    assert said.startswith("carp-sidecar: ")
+    assert said.count("\n") == 1
 
 
 def test_the_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,6 +211,112 @@ def test_status_of_nobody_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixt
 
 
 # demote and promote --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talkative(tmp_path: Path) -> Iterator[Path]:
+    """The runtime directory of a sidecar that answers whoever asks, as often as he asks."""
+    server = ControlServer(tmp_path)
+    reactor = Reactor()
+    server.open()
+    over = threading.Event()
+
+    def obey(_: int, request: StatusRequest | Maintain) -> None:
+        assert isinstance(request, StatusRequest)
+        server.answer(status_reply(token=request.token))
+
+    def serve() -> None:
+        server.serve(reactor, obey)
+        while not over.is_set():
+            reactor.turn(0.05)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield tmp_path
+    over.set()
+    thread.join(30)
+    server.close()
+
+
+def watching(directory: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "sidecar", "status", "--watch", "0.1", "--runtime-dir", str(directory), *arguments]
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", **options.pop("environment", {})}
+    return subprocess.Popen(command, env=environment, **options)
+
+
+def test_watching_in_a_pipe_appends_blocks_without_colours_until_ctrl_c(talkative: Path) -> None:
+    with watching(talkative, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        text = b""
+        while text.count(b"web: MASTER") < 3:
+            text += process.stdout.read1()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(30) == 0
+    assert b"\x1b" not in text
+
+
+def test_watching_as_json_is_a_line_each_time_and_goes_on_while_the_sidecar_starts_anew(tmp_path: Path) -> None:
+    server = ControlServer(tmp_path)
+
+    def answer() -> None:
+        listener.setblocking(True)
+        client = server.accept()
+        assert client is not None
+        client.socket.setblocking(True)
+        request = server.request(client.fileno())
+        assert isinstance(request, StatusRequest)
+        server.answer(status_reply(token=request.token))
+        server.drop(client.fileno())
+
+    listener = server.open()
+    with watching(tmp_path, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(2):  # the first is to see whether anybody is there
+            answer()
+        assert json.loads(process.stdout.readline())["node"] == "node-1"
+        server.close()
+        assert process.stderr.readline().startswith(b"carp-sidecar: no carp-sidecar answers at ")
+        server = ControlServer(tmp_path)
+        listener = server.open()
+        answer()
+        assert json.loads(process.stdout.readline())["node"] == "node-1"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+        server.close()
+
+
+@pytest.mark.parametrize(("no_colour", "role"), [("", b"web: \x1b[1;32mMASTER\x1b[0m "), ("1", b"web: MASTER ")])
+def test_watching_on_a_terminal_is_in_place_and_in_colours_unless_told_not_to(
+    talkative: Path, no_colour: str, role: bytes
+) -> None:
+    ours, theirs = pty.openpty()
+    with watching(talkative, stdout=theirs, stdin=theirs, environment={"NO_COLOR": no_colour}) as process:
+        os.close(theirs)
+        text = b""
+        while text.count(b"\x1b[H") < 3:
+            text += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # EIO: the terminal is gone
+            while os.read(ours, 65536):
+                pass
+        assert process.wait(30) == 0
+    os.close(ours)
+    assert text.startswith(b"\x1b[2J\x1b[H")
+    assert role in text
+
+
+def test_maintenance_as_json(capsys: pytest.CaptureFixture[str], obedient: tuple[Path, list[object]]) -> None:
+    code, out, _ = run(capsys, "demote", "--json", "--runtime-dir", str(obedient[0]))
+    assert (code, json.loads(out)) == (0, {"done": "as you say"})
+
+
+def test_completion_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "completion", "bash")
+    assert (code, err) == (0, "")
+    assert out.startswith("# bash completion for carp-sidecar")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.ipc.messages import DemotionStatus, GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
 from sidecar.observe.status import as_json_text, as_line, as_text
-from tests.fakes.statuses import status_reply
+from tests.fakes.statuses import group_status, status_reply
 
 MASTER = GroupStatus(
     name="web",
@@ -131,6 +131,20 @@ def test_the_json_has_every_field_and_readable_times() -> None:
         "history": [],
     }
     assert document["groups"][0] == expected
+
+
+def test_on_a_terminal_what_matters_has_a_colour() -> None:
+    dark = InterfaceStatus(name="eth1", up=False, drops={})
+    text = as_text(
+        status_reply(group_status(rivals=("10.0.0.66",)), interfaces=(dark,)), lambda text, what: f"<{what} {text}>"
+    )
+    for words in (
+        "web: <master MASTER>  vhid",
+        "<init demoted>   by 240",
+        "<bad RIVAL>     10.0.0.66",
+        "<bad no carrier>",
+    ):
+        assert words in text
 
 
 def test_the_json_tells_the_last_transitions_in_their_order() -> None:
