@@ -16,6 +16,8 @@ from sidecar.leases import Leases
 from sidecar.net import sockets
 from sidecar.net.addresses import Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
+from sidecar.net.virtual_arp import VirtualArpError
+from sidecar.net.virtual_mac import VirtualMacError
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,10 @@ class Holdings:
                 self.sockets[group.interface] = self._open_sockets(group.interface)
             if group.transport == "multicast":
                 self._join(group, link.index)
-            self.leases.place(group.name, index=link.index)
+            try:
+                self.leases.place(group.name, index=link.index)
+            except (VirtualMacError, VirtualArpError) as error:
+                raise ExitError(EXIT_SETTINGS, f"CARP_MAC: {error}; use CARP_MAC=interface") from error
 
     def _join(self, group: GroupPlan, index: int) -> None:
         for path in group.paths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_interface
 
 from sidecar.ipc.messages import LeaseStatus
@@ -16,6 +17,8 @@ from sidecar.net.lease import Kind, Terms, VipLease
 from sidecar.observe.moment import boot_time
 from sidecar.protocol.types import IPAddress
 from sidecar.sentry import Sentry
+from sidecar.virtual import Virtual
+from sidecar.virtual import sweep as sweep_virtual
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ class Leases:
         self._tick = tick_ms()
         self._terms: dict[str, Terms] = {}
         self._placed: dict[str, VipLease] = {}
+        self._virtual: dict[str, Virtual] = {}
+        """Of the groups that have a virtual MAC."""
         self._ends: dict[str, float] = {}
         """When the lease of each group ends whose VIPs are leased to this node (CLOCK_BOOTTIME)."""
 
@@ -47,7 +52,14 @@ class Leases:
             self._terms[name] = lease.terms(group, unavailable=unavailable, tick_ms=self._tick)
 
     def place(self, group: str, *, index: int) -> None:
-        """Lease the group's VIPs on that interface from now on."""
+        """Lease the group's VIPs on that interface from now on, or on its own one, which has a virtual MAC, over that.
+
+        Raises VirtualMacError, VirtualArpError.
+        """
+        if self._groups[group].mac == "virtual":
+            virtual = self._virtual[group] = Virtual(self._groups[group], nic=index)
+            virtual.make()
+            index = virtual.index
         self._placed[group] = VipLease(index=index, vips=tuple(map(ip_interface, self._groups[group].vips)))
 
     def begin(self) -> None:
@@ -59,6 +71,10 @@ class Leases:
                 log.warning("removed %s, which an earlier run left behind", removed)
         except AddressError as error:
             log.warning("%s: what an earlier run left behind stays until its lease ends", error)
+        others = [name for name in self._placed if name not in self._virtual]
+        for name in self._virtual:
+            self.hide(name)
+        sweep_virtual({(self._placed[name].index, self._groups[name].vhid): name for name in others})
         try:
             for table in self._cutoff.sweep([vip.ip for vip in vips]):
                 log.warning("removed nftables table %s, which an earlier run left behind", table)
@@ -78,7 +94,10 @@ class Leases:
             log.log(level, "lease of group %s: %s", ", ".join(names), terms)
 
     def close(self) -> None:
-        """Leave nothing of the table; ``release_all`` came first."""
+        """Leave nothing of the tables and the virtual MACs; ``release_all`` came first."""
+        for group, virtual in self._virtual.items():
+            if group not in self._ends:
+                virtual.remove()
         try:
             if self._by_nftables:
                 self._cutoff.remove()
@@ -125,6 +144,11 @@ class Leases:
             except CutoffError as fault:
                 log.error("cannot silence the VIPs of group %s: %s", group, fault, extra={"group": group})  # noqa: TRY400
 
+    def hide(self, group: str) -> None:
+        """Take a group's virtual MAC off the wire unless it holds its VIPs: after a release, once that was told."""
+        if group in self._virtual and group not in self._ends:
+            self._virtual[group].hide()
+
     def release_all(self) -> list[str]:
         """Stop answering for all VIPs; return the groups that had some."""
         groups = sorted(self._ends)
@@ -158,6 +182,10 @@ class Leases:
         refusal = None if group in self._ends else self.sentry.refusal(group)
         if refusal is not None:
             return refusal
+        error = self._show(group)
+        if error is not None:
+            return error
+        placed = self._placed[group]
         lifetime = terms.lifetime(until - now)
         error = placed.renew(self._kernel, lifetime=lifetime)
         if error is None and terms.kind is Kind.NFTABLES:
@@ -166,6 +194,15 @@ class Leases:
             self.sentry.bound(group, index=placed.index, seconds=None if terms.kind is Kind.OFF else lifetime)
             ends = until if terms.kind is Kind.NFTABLES else now + lifetime
             self._ends[group] = min(ends, until + terms.latest - terms.standing)
+        return error
+
+    def _show(self, group: str) -> str | None:
+        virtual = self._virtual.get(group)
+        if virtual is None:
+            return None
+        error = virtual.show()
+        if error is None and virtual.index != self._placed[group].index:
+            self._placed[group] = replace(self._placed[group], index=virtual.index)
         return error
 
     # The table of milliseconds -----------------------------------------------------------------------------------

@@ -220,6 +220,7 @@ class Supervisor:
             case Release(group=name) if self._leases.knows(name):
                 self._leases.release(name)
                 self._elector.tell(Released(group=name))
+                self._leases.hide(name)
                 self._follow(name)
             case Snapshot():
                 self._mirror.show(message)

@@ -95,6 +95,7 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "clock_skew": int(group.clock_skew),
         "ignore_link": group.ignore_link,
         "lease": group.lease,
+        "mac": group.mac,
         "up_command": shlex.join(group.up_command) or None,
         "down_command": shlex.join(group.down_command) or None,
         "neutral": group.neutral,

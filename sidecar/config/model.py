@@ -213,6 +213,13 @@ class GroupKeys(_Keys):
     """Whether the interface's carrier means nothing to this group (`ucarp --ignoreifstate`), as where a crossover cable
     joins two nodes. Such a group neither demotes others for its interface nor is demoted for theirs."""
 
+    mac: Annotated[
+        Literal["interface", "virtual"], Lower, Remedy("use interface or virtual, the same on every node")
+    ] = "interface"
+    """Which MAC the VIPs are at. `interface`: the NIC's, which clients learn anew at each failover. `virtual`:
+    00:00:5e:00:01:<vhid>, as with the BSDs, which moves with the mastership, so that nobody but switches has anything
+    to learn; it takes a kernel with macvlan and nf_tables, and a NIC that may show a second MAC."""
+
     lease: Annotated[Literal["auto", "address", "off"], Lower, Remedy("use auto, address or off")] = "auto"
     """What takes the VIPs off a node whose sidecar is killed or frozen. `auto`: nftables silences them on the
     millisecond, shortly before the earliest peer takes over, where the kernel can, else as `address`: the kernel takes

@@ -201,6 +201,7 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
         clock_skew=float(keys.clock_skew),
         ignore_link=keys.ignore_link,
         lease=keys.lease,
+        mac=keys.mac,
         up_command=keys.up_command,
         down_command=keys.down_command,
         neutral=keys.neutral,

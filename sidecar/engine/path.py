@@ -76,23 +76,26 @@ class Path:
         self._transport = transport
         self._port = port
 
-    def transmit(self, payload: bytes) -> list[str | None]:
-        """Send one packed CARP header to everybody; return for each target None, or what went wrong."""
+    def transmit(self, payload: bytes, *, mac: bytes) -> list[str | None]:
+        """Send one packed CARP header to everybody; return for each target None, or what went wrong.
+
+        ``mac`` is what it comes from, but for unicast, which the kernel sends.
+        """
         if self._transport == "unicast":
             return [self.send_to(target, payload) for target in self.targets]
-        return [self._send_to_all(payload, target) for target in self.targets]
+        return [self._send_to_all(payload, target, mac) for target in self.targets]
 
     def send_to(self, target: IPAddress, payload: bytes) -> str | None:
         """Send one packed CARP header by unicast; return None, or what went wrong."""
         datagram = _wrap(payload, source=self.source, destination=target)
         return sockets.send_to(self._port.raws[self.source.version], datagram, target)
 
-    def _send_to_all(self, payload: bytes, target: IPAddress) -> str | None:
+    def _send_to_all(self, payload: bytes, target: IPAddress, own: bytes) -> str | None:
         datagram = _wrap(payload, source=self.source, destination=target)
         version = self.source.version
         mac = sockets.BROADCAST_MAC if self._transport == "broadcast" else sockets.multicast_mac(target)
         ethertype = sockets.ETHERTYPES[version].to_bytes(2, "big")
-        return sockets.send(self._port.wires[version], mac + self._port.mac + ethertype + datagram)
+        return sockets.send(self._port.wires[version], mac + own + ethertype + datagram)
 
 
 def _wrap(payload: bytes, *, source: IPAddress, destination: IPAddress) -> bytes:

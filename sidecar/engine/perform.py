@@ -24,7 +24,7 @@ from sidecar.protocol.events import AdvertReceived, Event, Start
 from sidecar.protocol.machine import Group
 from sidecar.protocol.packet import PacketError
 from sidecar.protocol.seal import Sealed
-from sidecar.protocol.types import DropReason, GroupConfig, IPAddress, Reason, Role
+from sidecar.protocol.types import DropReason, GroupConfig, IPAddress, Reason, Role, virtual_mac
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,9 @@ class GroupRunner:
     # Out ---------------------------------------------------------------------------------------------------------
 
     def _advertise(self, advert: effects.Advertise) -> None:
-        errors = [error for path in self.paths.values() for error in path.transmit(self._signed(path, advert))]
+        errors = [
+            error for path in self.paths.values() for error in path.transmit(self._signed(path, advert), mac=self._mac)
+        ]
         if None in errors:
             self._sent += 1
         for error in errors:
@@ -182,6 +184,11 @@ class GroupRunner:
         path = self.paths[target.version]
         if target not in path.targets:
             self._note_sending(path.send_to(target, self._signed(path, advert)))
+
+    @property
+    def _mac(self) -> bytes:
+        """What we speak from: a virtual MAC is shown by a master and by nobody else, since switches follow it."""
+        return virtual_mac(self.plan.vhid) if self.plan.mac == "virtual" and self.is_master else self.port.mac
 
     def _signed(self, path: Path, advert: effects.Advertise) -> bytes:
         """Return the CARP header of an advert, with a counter of its own."""
@@ -201,7 +208,7 @@ class GroupRunner:
         self._announcements += 1
         wire = next(iter(self.port.wires.values()))  # a packet socket sends frames of any kind
         for vip in self.vips:
-            for frame in neighbor.announcements(mac=self.port.mac, address=vip):
+            for frame in neighbor.announcements(mac=self._mac, address=vip):
                 self._note_sending(sockets.send(wire, frame))
 
     def _note_sending(self, error: str | None) -> None:

@@ -34,7 +34,8 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``key`` is the 20-byte HMAC key that signs, ``accepted_keys`` are further ones that peers may use; they are never
     shown. ``paths`` are one or two, the main IP version first; ``transport`` is multicast, broadcast or unicast;
     ``replay`` is strict or compat; ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
-    ``lease`` is auto, address or off. ``up_command`` and ``down_command`` are argument vectors, empty for none.
+    ``lease`` is auto, address or off; ``mac`` is interface or virtual. ``up_command`` and ``down_command`` are argument
+    vectors, empty for none.
     """
 
     name: str
@@ -55,6 +56,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     clock_skew: float = 60.0
     ignore_link: bool = False
     lease: str = "auto"
+    mac: str = "interface"
     up_command: tuple[str, ...] = ()
     down_command: tuple[str, ...] = ()
     neutral: bool = False

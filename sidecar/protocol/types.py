@@ -16,6 +16,11 @@ BOW_OUT = 255
 """advbase and advskew of a master that says goodbye (``sc_bow_out``, OpenBSD ip_carp.c)."""
 
 
+def virtual_mac(vhid: int) -> bytes:
+    """Return the 6 bytes of a group's virtual MAC (``carp_set_enaddr``, OpenBSD ip_carp.c; RFC 5798, section 7.3)."""
+    return bytes((0x00, 0x00, 0x5E, 0x00, 0x01, vhid))
+
+
 class Role(enum.StrEnum):
     """What a node is for one group."""
 

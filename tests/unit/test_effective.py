@@ -38,6 +38,7 @@ groups:
   clock_skew: 60
   ignore_link: false
   lease: auto
+  mac: interface
   up_command: null
   down_command: null
   neutral: false

@@ -41,7 +41,7 @@ def test_an_advert_leaves_in_its_envelope(
     plan: PathPlan, transport: str, ethernet: str, wire: tuple[Port, socket.socket]
 ) -> None:
     port, far = wire
-    assert Path(plan, transport=transport, port=port).transmit(PAYLOAD) == [None]
+    assert Path(plan, transport=transport, port=port).transmit(PAYLOAD, mac=MAC) == [None]
     frame = far.recv(2048)
     assert frame[:14] == bytes.fromhex(ethernet)
     datagram = parse(frame[14:])

@@ -128,6 +128,22 @@ def test_a_start_says_nothing_on_the_wire(bench: Bench) -> None:
     assert not bench.runner.is_master
 
 
+def test_a_virtual_mac_is_shown_by_a_master_and_by_nobody_else() -> None:
+    bench = Bench(plan=group_plan(mac="virtual"))
+    virtual = bytes.fromhex("00005e00012a")
+    bench.runner.start(resume=False, now=0.0)
+    bench.runner.handle(TICK, 3.0)
+    bench.runner.handle(LEASED, 3.0)
+    frames = [each for each in bench.take() if isinstance(each, bytes)]
+    assert {frame[6:12] for frame in frames} == {virtual}
+    assert frames[1:] == [frame for vip in VIPS for frame in announcements(mac=virtual, address=vip)]
+    bench.runner.handle(events.Stop(), 3.5)
+    bench.runner.handle(events.LeaseReleased(), 3.5)
+    (goodbye,) = [each for each in bench.take() if isinstance(each, bytes)]
+    assert goodbye[6:12] == MAC
+    bench.close()
+
+
 def test_without_a_link_it_waits(bench: Bench) -> None:
     bench.port.up = False
     bench.runner.start(resume=False, now=0.0)

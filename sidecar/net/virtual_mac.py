@@ -1,0 +1,173 @@
+"""The virtual MAC of a group, 00:00:5e:00:01:<vhid>, as the BSDs have it: a macvlan that bears the VIPs of a master.
+
+Clients learn it once and for all: at a failover only switches have to learn where it is. The macvlan is up on a master
+and down on everybody else, so that no two nodes show the MAC. Its settings are its own; the NIC's stay as they are.
+
+- ``arp_ignore`` 1: it answers for the VIPs and not for the node's other addresses.
+- ``rp_filter`` 2: packets come in by it and leave by the NIC, whose subnet it is; strict filtering would drop them. The
+  kernel takes the higher of an interface's own value and that of ``all``, so that 2 wins over both.
+- No IPv6 address of its own.
+
+That the NIC does not answer as well is up to ``net.virtual_arp``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Collection
+from typing import Any
+
+from pyroute2 import IPRoute, NetlinkError
+
+from sidecar.net import nft
+from sidecar.protocol.types import virtual_mac
+
+ALIAS = "carp-sidecar"
+_NAMES_TRIED = 100
+_IFF_UP = 0x1
+_RTM_SETLINK = 19
+_NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
+_HEADER = struct.Struct("=IHHII")
+_LINK_HEADER = struct.Struct("=BxHiII")
+_ANSWER = struct.Struct("=IHHIIi")
+_IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE, _GEN_MODE_NONE = 26, 1, 8, 1
+_RP_FILTER, _ARP_IGNORE = 8, 19
+"""IPV4_DEVCONF_RP_FILTER and IPV4_DEVCONF_ARP_IGNORE (linux/ip.h): /proc/sys is read-only in a container."""
+_ANSWERS_WITHIN = 1.0
+_FAULTS = {
+    errno.EOPNOTSUPP: "the kernel has no macvlan",
+    errno.EBUSY: "it is a port of a bridge, a bond or the like",
+    errno.EINVAL: "its driver allows no macvlan",
+}
+
+
+class VirtualMacError(Exception):
+    """The kernel refused the macvlan; the message says what and why."""
+
+
+class VirtualMac:
+    """The macvlan of one group: ``make`` it first. ``index`` is 0 until then."""
+
+    __slots__ = ("_nic", "_up", "index", "mac", "name", "vhid")
+
+    def __init__(self, *, nic: int, vhid: int) -> None:
+        self._nic = nic
+        self.vhid = vhid
+        self.mac = virtual_mac(vhid)
+        self.name = ""
+        self.index = 0
+        self._up = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether nobody has removed it."""
+        try:
+            return self.index != 0 and socket.if_nametoindex(self.name) == self.index
+        except OSError:
+            return False
+
+    def make(self) -> None:
+        """Make it, down, or adopt what an earlier life left, as it is. Raises VirtualMacError."""
+        with IPRoute() as route:
+            left = next((link for link in route.get_links() if self.is_(link)), None)
+            try:
+                if left is None:
+                    self._create(route)
+                else:
+                    self._adopt(left)
+                _configure(self.index)
+            except NetlinkError as error:
+                fault = _FAULTS.get(error.code, os.strerror(error.code))
+                raise VirtualMacError(f"{_name(self._nic)} cannot have a virtual MAC: {fault}") from error
+            except OSError as error:
+                raise VirtualMacError(f"{self.name} cannot be set up: {error.strerror or error}") from error
+
+    def set_up(self, *, up: bool) -> None:
+        """Show the MAC on the wire, or hide it. Raises VirtualMacError."""
+        if up is self._up:
+            return
+        try:
+            with IPRoute() as route:
+                _set_up(route, self.index, up=up)
+        except NetlinkError as error:
+            raise VirtualMacError(f"{self.name} cannot be set {'up' if up else 'down'}: {error}") from error
+        self._up = up
+
+    def remove(self) -> None:
+        """Delete it, and whatever else of this group's an earlier life left. Raises VirtualMacError."""
+        try:
+            with IPRoute() as route:
+                for link in [link for link in route.get_links() if self.is_(link)]:
+                    route.link("del", index=link["index"])
+        except NetlinkError as error:
+            raise VirtualMacError(f"{self.name or 'a macvlan'} cannot be removed: {error}") from error
+        self.index, self._up = 0, False
+
+    def _create(self, route: IPRoute) -> None:
+        taken = {name for _, name in socket.if_nameindex()}
+        names = [f"carp{self.vhid}", *(f"carp{self.vhid}-{number}" for number in range(2, _NAMES_TRIED))]
+        self.name = next(name for name in names if name not in taken)
+        address = self.mac.hex(":")
+        # Bridge mode: in others the kernel keeps from the NIC what a rival sends from this very MAC.
+        route.link("add", ifname=self.name, kind="macvlan", link=self._nic, macvlan_mode="bridge", address=address)
+        self.index, self._up = socket.if_nametoindex(self.name), False
+        route.link("set", index=self.index, ifalias=ALIAS)
+
+    def _adopt(self, link: Any) -> None:  # noqa: ANN401 - pyroute2 has no types
+        self.name, self.index = link.get_attr("IFLA_IFNAME"), link["index"]
+        self._up = bool(link["flags"] & _IFF_UP)
+
+    def is_(self, link: Any) -> bool:  # noqa: ANN401 - as above
+        """Tell whether a link is this one, of whatever life of ours."""
+        marks = (
+            link.get_attr("IFLA_IFALIAS") == ALIAS,
+            link.get_attr("IFLA_LINK") == self._nic,
+            link.get_attr("IFLA_ADDRESS") == self.mac.hex(":"),
+            link.get_attr("IFLA_IFNAME").startswith(f"carp{self.vhid}"),
+            link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "macvlan",
+        )
+        return all(marks)
+
+
+def leftovers(places: Collection[tuple[int, int]]) -> list[VirtualMac]:
+    """Return those that an earlier life left among these places (index of the NIC, vhid)."""
+    with IPRoute() as route:
+        links = [link for link in route.get_links() if link.get_attr("IFLA_IFALIAS") == ALIAS]
+    wanted = [VirtualMac(nic=nic, vhid=vhid) for nic, vhid in places] if links else []
+    return [mac for mac in wanted if any(mac.is_(link) for link in links)]
+
+
+def _set_up(route: IPRoute, index: int, *, up: bool) -> None:
+    route.link("set", index=index, state="up" if up else "down")
+
+
+def _configure(index: int) -> None:
+    """Give the interface its settings, by RTM_SETLINK, for which pyroute2 has no words. Raises OSError."""
+    settings = (nft.attribute(kind, struct.pack("=I", value)) for kind, value in ((_RP_FILTER, 2), (_ARP_IGNORE, 1)))
+    inet = nft.nested(socket.AF_INET, nft.nested(_IFLA_INET_CONF, *settings))
+    inet6 = nft.nested(socket.AF_INET6, nft.attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_GEN_MODE_NONE,))))
+    try:
+        _set_link(index, nft.nested(_IFLA_AF_SPEC, inet, inet6))
+    except OSError:
+        _set_link(index, nft.nested(_IFLA_AF_SPEC, inet))  # a kernel without IPv6
+
+
+def _set_link(index: int, attributes: bytes) -> None:
+    body = _LINK_HEADER.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attributes
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.settimeout(_ANSWERS_WITHIN)
+        flags = _NLM_F_REQUEST | _NLM_F_ACK
+        kernel.send(_HEADER.pack(_HEADER.size + len(body), _RTM_SETLINK, flags, 1, 0) + body)
+        code = -_ANSWER.unpack_from(kernel.recv(4096))[5]
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"interface {index}"

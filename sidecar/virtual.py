@@ -1,0 +1,89 @@
+"""A group's virtual MAC as the parent keeps it: a macvlan that bears the VIPs, and a NIC that is silent about them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from ipaddress import IPv4Address, ip_address, ip_interface
+
+from sidecar.ipc.plan import GroupPlan
+from sidecar.net.virtual_arp import REFRESH, VirtualArp, VirtualArpError
+from sidecar.net.virtual_mac import VirtualMac, VirtualMacError, leftovers
+from sidecar.observe.moment import boot_time
+
+log = logging.getLogger(__name__)
+
+_NOBODY = IPv4Address("0.0.0.0")  # noqa: S104 - no address to bind to: the sender of an ARP probe (RFC 5227)
+
+
+class Virtual:
+    """``make`` comes first; then it is shown while its group is master, and hidden at all other times."""
+
+    def __init__(self, group: GroupPlan, *, nic: int) -> None:
+        self._group = group
+        self._mac = VirtualMac(nic=nic, vhid=group.vhid)
+        sources = (ip_address(path.source) for path in group.paths)
+        own = next((source for source in sources if isinstance(source, IPv4Address)), _NOBODY)
+        vips = [vip for vip in (ip_interface(vip).ip for vip in group.vips) if isinstance(vip, IPv4Address)]
+        self._arp = VirtualArp(f"{group.interface}-{group.vhid}", index=nic, own=own, vips=vips) if vips else None
+        self._held_at = -math.inf
+
+    @property
+    def index(self) -> int:
+        """The index of the interface that bears the VIPs."""
+        return self._mac.index
+
+    def make(self) -> None:
+        """Make all of it, hidden, or adopt what an earlier run left. Raises VirtualMacError, VirtualArpError."""
+        self._mac.make()
+        self._hold()
+
+    def show(self) -> str | None:
+        """Have the MAC on the wire, as before each lease and each renewal; return None, or why it is not there."""
+        try:
+            if not self._mac.stands:
+                log.warning("somebody removed %s, the virtual MAC of group %s: it is made anew", *self._named)
+                self._mac.make()
+            if boot_time() - self._held_at >= REFRESH:
+                self._hold()
+            self._mac.set_up(up=True)
+        except (VirtualMacError, VirtualArpError) as error:
+            return str(error)
+        return None
+
+    def hide(self) -> None:
+        """Take the MAC off the wire."""
+        try:
+            self._mac.set_up(up=False)
+        except VirtualMacError as error:
+            log.error("%s", error, extra={"group": self._group.name})  # noqa: TRY400 - for the operator
+
+    def remove(self) -> None:
+        """Leave nothing of it."""
+        try:
+            self._mac.remove()
+            if self._arp is not None:
+                self._arp.remove()
+        except (VirtualMacError, VirtualArpError) as error:
+            log.warning("%s", error, extra={"group": self._group.name})
+
+    @property
+    def _named(self) -> tuple[str, str]:
+        return self._mac.name, self._group.name
+
+    def _hold(self) -> None:
+        if self._arp is not None:
+            self._arp.hold()
+        self._held_at = boot_time()
+
+
+def sweep(groups: Mapping[tuple[int, int], str]) -> None:
+    """Remove what an earlier run left of groups that have no virtual MAC now, by NIC's index and vhid."""
+    for mac in leftovers(groups):
+        try:
+            mac.remove()
+        except VirtualMacError as error:
+            log.warning("%s, which an earlier run left behind", error)
+        else:
+            log.warning("removed the virtual MAC of vhid %d, which an earlier run left behind", mac.vhid)

@@ -1,0 +1,145 @@
+"""Virtual MAC on real kernels: a client learns it once, and never again whoever is master."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.capture.files import frames
+from sidecar.demo.lan import Lan
+from sidecar.demo.node import SidecarNode
+from tests.netns.peers import role, until
+
+VIP, VIP6 = "10.77.0.100", "fd77::100"
+MAC = "00:00:5e:00:01:2a"
+STRICT = ("net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
+"""What distributions set; with it, a packet must come from where the answer goes."""
+
+
+class Two:
+    """Two nodes with the virtual MAC and a client that is told where the VIPs are, and never asks."""
+
+    def __init__(self, lan: Lan, directory: Path) -> None:
+        self.lan = lan
+        (directory / "password").write_text("of our own")
+        common = {
+            "CARP_VHID": "42",
+            "CARP_VIPS": f"{VIP},{VIP6}",
+            "CARP_PASSWORD_FILE": str(directory / "password"),
+            "CARP_MAC": "virtual",
+        }
+        skews = ({"CARP_ADVSKEW": "0"}, {"CARP_ADVSKEW": "20"})
+        self.first, self.second = (
+            SidecarNode(node, directory, common | skew) for node, skew in zip(lan.nodes, skews, strict=False)
+        )
+
+    def answered_by(self, sidecar: SidecarNode) -> bool:
+        """Whether the client's ping of both VIPs is answered by that node alone: each has its TTL."""
+        for vip in (VIP, VIP6):
+            said = self.lan.client.run(["ping", "-n", "-c", "1", "-W", "1", vip], check=False).stdout
+            if f" ttl={sidecar.node.ttl} " not in said:
+                return False
+        return True
+
+    def shows(self, sidecar: SidecarNode) -> bool:
+        """Whether the virtual MAC is on that node and up."""
+        return ",UP" in sidecar.node.run(["ip", "link", "show", "carp42"], check=False).stdout
+
+    def neighbours(self) -> dict[str, str]:
+        """What the client has learnt."""
+        told = self.lan.client.run(["ip", "neigh", "show", "dev", "eth0"]).stdout
+        return dict(re.findall(r"^(\S+) lladdr (\S+)", told, re.MULTILINE))
+
+    def ask(self) -> None:
+        """Let the client forget all and ask anew, for the VIP and for the nodes' own addresses."""
+        self.lan.client.run(["ip", "neigh", "flush", "dev", "eth0"])
+        for address in (VIP, VIP6, *(node.address for node in self.lan.nodes[:2])):
+            self.lan.client.run(["ping", "-n", "-c", "1", "-W", "1", address], check=False)
+
+
+@pytest.fixture
+def two(lan: Lan, tmp_path: Path) -> Iterator[Two]:
+    for node in lan.nodes:
+        for setting in STRICT:
+            node.run(["sysctl", "-qw", setting])
+    made = Two(lan, tmp_path)
+    try:
+        yield made
+    except BaseException as error:
+        error.add_note(f"--- first:\n{made.first.log}\n--- second:\n{made.second.log}")
+        raise
+    finally:
+        made.first.kill_all()
+        made.second.kill_all()
+
+
+def test_the_vips_stay_where_the_client_learnt_them_whatever_happens(two: Two, tmp_path: Path) -> None:
+    before = two.first.node.run(["ip", "-br", "address"]).stdout, two.first.node.run(["nft", "list", "ruleset"]).stdout
+    with two.lan.capture(tmp_path / "lan.pcap"):
+        two.first.start()
+        until(lambda: role(two.first) == "master", "the first is master")
+        two.second.start()
+        until(lambda: role(two.second) == "backup", "the second is backup")
+        two.ask()
+        assert two.answered_by(two.first)
+        learnt = two.neighbours()
+        assert [learnt[each] for each in (VIP, VIP6)] == [MAC, MAC]
+        assert [learnt[node.address] for node in two.lan.nodes[:2]] == [node.mac for node in two.lan.nodes[:2]]
+        assert (two.shows(two.first), two.shows(two.second)) == (True, False)
+
+        # From now on the client knows where the VIPs are for good, and asks and learns no more.
+        for vip in (VIP, VIP6):
+            two.lan.client.run(["ip", "neigh", "replace", vip, "lladdr", MAC, "nud", "permanent", "dev", "eth0"])
+        assert two.first.terminate() == 0
+        until(lambda: two.answered_by(two.second), "the second answers after a planned stop")
+        assert (two.first.node.run(["ip", "-br", "address"]).stdout, before[1]) == before
+        assert two.first.node.run(["nft", "list", "ruleset"]).stdout == before[1]
+
+        two.first.start()
+        until(lambda: role(two.first) == "backup", "the first is backup")
+        two.second.kill_all()
+        until(lambda: two.answered_by(two.first), "the first answers after a crash")
+        until(lambda: VIP not in two.second.node.run(["ip", "address"]).stdout, "the lease of the killed one ends")
+        assert "carp-sidecar" in two.second.node.run(["ip", "-d", "link", "show", "carp42"]).stdout
+
+        two.second.start()
+        until(lambda: role(two.second) == "backup", "the second is backup again")
+        assert not two.shows(two.second)  # what was left is its own again
+        two.lan.client.run(["ip", "neigh", "del", VIP, "dev", "eth0"])
+        two.ask()
+        assert two.answered_by(two.first)
+
+    nobody_said_otherwise(tmp_path / "lan.pcap", {node.mac for node in two.lan.nodes})
+
+
+def nobody_said_otherwise(path: Path, nics: set[str]) -> None:
+    """See that no ARP and no advert of a master went out that would have a VIP at a NIC's own MAC."""
+    vip, said, adverts = socket.inet_aton(VIP), set(), set()
+    with path.open("rb") as file:
+        for captured in frames(file):
+            frame = captured.data
+            source, ethertype = frame[6:12].hex(":"), frame[12:14]
+            if ethertype == b"\x08\x06" and frame[28:32] == vip:
+                said.add((source, frame[22:28].hex(":")))
+            if ethertype == b"\x08\x00" and frame[23] == 112:
+                adverts.add((source, frame[36] == frame[39] == 255))
+    assert said == {(MAC, MAC)}
+    assert {source for source, bow_out in adverts if not bow_out} == {MAC}
+    assert {source for source, bow_out in adverts if bow_out} <= nics
+
+
+def test_a_nic_that_can_have_no_other_mac_is_a_mistake_in_the_settings_that_names_the_remedy(two: Two) -> None:
+    node = two.first.node
+    node.run(["ip", "link", "add", "br-own", "type", "bridge"])
+    node.run(["ip", "link", "set", "eth0", "master", "br-own"])
+    two.first.start()
+    assert two.first.wait() == 2
+    (line,) = [line for line in two.first.log.splitlines() if "CARP_MAC" in line]
+    assert line.endswith(
+        "CARP_MAC: eth0 cannot have a virtual MAC: it is a port of a bridge, a bond or the like; use CARP_MAC=interface"
+    )
+    node.run(["ip", "link", "set", "eth0", "nomaster"])
