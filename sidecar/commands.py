@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_interface
@@ -105,10 +105,15 @@ class Commands:
         """Lines that may begin their next run when there are fewer young ones, in this order."""
         self._stopping = False
 
-    def begin(self) -> None:
-        """Run the down commands, as ucarp does at each start, of all groups that are not neutral."""
-        for line in self._lines.values():
-            if line.plan.neutral:
+    def begin(self, *, held: Collection[str] = ()) -> None:
+        """Run the down commands, as ucarp does at each start, of all groups that are not neutral.
+
+        Of those that are ``held``, since an earlier run, the up command has been run and counts.
+        """
+        for name, line in self._lines.items():
+            if name in held:
+                line.turn = line.wanted = Turn.UP
+            elif line.plan.neutral:
                 line.turn = Turn.DOWN
             self._go_on(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -10,15 +11,17 @@ from collections.abc import Callable, Iterable
 from sidecar.children import Child, spawn
 from sidecar.exits import EXIT_FAILED, ExitError
 from sidecar.ipc.channel import ChannelClosedError
-from sidecar.ipc.messages import Bind, Message, MessageError, Release, Renew
+from sidecar.ipc.messages import Bind, Message, MessageError, Ready, Release, Renew, Stop
 from sidecar.ipc.plan import Plan
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
 
+Introduction = Callable[[], Iterable[tuple[Message, list[int]]]]
+"""What a new engine is to be told, with the descriptors that go with each message."""
 NAME = "engine"
 BEGINS_WITHIN = 5.0
-"""Seconds until a new engine reads its groups."""
+"""Seconds until a new engine is ready, and then until it has read its groups."""
 LISTEN_AT_MOST = 0.02
 """Seconds of the engine's messages in one turn of the loop."""
 
@@ -28,33 +31,53 @@ class Elector:
 
     def __init__(self, plan: Plan, reactor: Reactor, obey: Callable[[Message], None]) -> None:
         self.child: Child | None = None
+        self.ready = False
+        """Whether there is an engine that has been told of its groups; nothing else is told to one before."""
+        self.begins_by = math.inf
+        """When a new one counts as stuck (monotonic seconds)."""
         self._plan = plan
         self._reactor = reactor
         self._obey = obey
+        self._introduction: Introduction = tuple
         self._heard: deque[Message] = deque()
         self._releases: Counter[str] = Counter()
         """By group, among what was heard and is not obeyed yet."""
 
-    def start(self, introduction: Iterable[tuple[Message, list[int]]]) -> None:
-        """Start the engine and tell it these messages with their descriptors. Raises ExitError."""
+    def start(self, introduction: Introduction) -> None:
+        """Start the engine; once it is ready, tell it what ``introduction`` says then. Raises ExitError."""
         plan = self._plan
+        now = time.monotonic()
         try:
-            child = spawn(NAME, [plan.node_name, plan.log_level, plan.log_format], now=time.monotonic())
+            child = spawn(NAME, [plan.node_name, plan.log_level, plan.log_format], now=now)
         except OSError as error:
             raise ExitError(EXIT_FAILED, f"cannot start the engine: {error.strerror}") from error
         self.child = child
+        self.begins_by = now + BEGINS_WITHIN
+        self._introduction = introduction
         self._reactor.watch(child.channel.fileno(), self.listen)
+
+    def _introduce(self, child: Child) -> None:
+        self.ready, self.begins_by = True, math.inf
         # Without the right to a larger buffer many groups do not fit: wait for the engine to read.
         child.channel.socket.settimeout(BEGINS_WITHIN)
         try:
-            for message, descriptors in introduction:
+            for message, descriptors in self._introduction():
                 child.channel.send(message, descriptors)
         except ChannelClosedError:
             return  # it died at once: SIGCHLD tells
         except TimeoutError:
-            log.error("the engine does not read what it is told; it is started anew")  # noqa: TRY400
-            child.kill()
+            self._give_up_on(child)
         child.channel.socket.setblocking(False)
+
+    def check(self, now: float) -> None:
+        """End an engine that has not become ready in time; now is in monotonic seconds."""
+        if self.child is not None and now >= self.begins_by:
+            self.begins_by = math.inf
+            self._give_up_on(self.child)
+
+    def _give_up_on(self, child: Child) -> None:
+        log.error("the engine does not read what it is told; it is started anew")
+        child.kill()
 
     def listen(self) -> None:
         """Obey what the engine has said, for a while: signals, links and clients wait meanwhile."""
@@ -63,7 +86,10 @@ class Elector:
             return
         try:
             while (got := child.channel.receive()) is not None:
-                self._hear(got[0])
+                if isinstance(got[0], Ready):
+                    self._introduce(child)
+                else:
+                    self._hear(got[0])
         except ChannelClosedError:
             self._reactor.unwatch(child.channel.fileno())
         except MessageError as error:
@@ -93,16 +119,21 @@ class Elector:
         self._obey(message)
 
     def tell(self, message: Message) -> None:
-        """Tell the engine something, if there is one; one that does not read is ended."""
-        if self.child is None:
+        """Tell the engine something, if there is one that is ready; one that does not read is ended."""
+        if self.child is None or not self.ready:
             return
         try:
             self.child.channel.send(message)
         except ChannelClosedError:
             return  # its end arrives as SIGCHLD
         except BlockingIOError:
-            log.error("the engine does not read what it is told; it is started anew")  # noqa: TRY400
+            self._give_up_on(self.child)
+
+    def stop(self) -> None:
+        """Have the engine hand over and end; one that is not ready yet has nothing to hand over."""
+        if self.child is not None and not self.ready:
             self.child.kill()
+        self.tell(Stop())
 
     def ended(self) -> None:
         """Hear the last words of an engine that is gone."""
@@ -110,4 +141,4 @@ class Elector:
         while self._heard:
             self._obey_next()
         self._releases.clear()
-        self.child = None
+        self.child, self.ready, self.begins_by = None, False, math.inf

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
 
@@ -42,6 +43,8 @@ class Leases:
         """Of the groups that have a virtual MAC."""
         self._ends: dict[str, float] = {}
         """When the lease of each group ends whose VIPs are leased to this node (CLOCK_BOOTTIME)."""
+        self._kept: set[str] = set()
+        """Groups that are left to their leases at the end."""
 
     def open(self, addresses: Addresses) -> None:
         """Find out which kind is in force."""
@@ -63,11 +66,16 @@ class Leases:
         self._placed[group] = VipLease(index=index, vips=tuple(map(ip_interface, self._groups[group].vips)))
 
     def begin(self) -> None:
-        """Say what is in force, take off what an earlier life left behind, and make the table of milliseconds."""
+        """Say what is in force, take over what an earlier life kept for this one, take off what else it left behind.
+
+        Then there is the table of milliseconds, with what was taken over as live.
+        """
         self._say()
+        self._take_over()
+        kept = [place for group in self._ends for place in self._placed[group].places]
         vips = [ip_interface(vip) for group in self._groups.values() for vip in group.vips]
         try:
-            for removed in lease.sweep(self._kernel, vips):
+            for removed in lease.sweep(self._kernel, vips, spare=kept):
                 log.warning("removed %s, which an earlier run left behind", removed)
         except AddressError as error:
             log.warning("%s: what an earlier run left behind stays until its lease ends", error)
@@ -85,6 +93,31 @@ class Leases:
         if self._by_nftables:
             self._install()
 
+    def _take_over(self) -> None:
+        """Hold what an earlier run left standing for the next one to resume (``on_exit``)."""
+        standing = lease.leases(self._kernel)
+        for name, group in self._groups.items():
+            placed, terms = self._placed[name], self._terms[name]
+            # Where the lease is longer than peers wait, one may have taken over already.
+            if group.on_exit != "keep" or terms.outlasts_patience or not placed.held(standing):
+                continue
+            left = float(min(standing[place] for place in placed.places))
+            if terms.kind is Kind.NFTABLES:
+                left = self._left(placed)
+            if left > 0:
+                self._ends[name] = self._clock() + left
+                log.info("the lease of group %s still stands for %.3f s", name, left, extra={"group": name})
+
+    def _left(self, placed: VipLease) -> float:
+        """Return for how many seconds all the VIPs are live."""
+        ips = [vip.ip for vip in placed.vips]
+        try:
+            live = self._cutoff.remaining(ips)
+        except CutoffError as error:
+            log.warning("%s: what an earlier run kept is not resumed", error)
+            return 0.0
+        return min(live.get(ip, 0) for ip in ips) / 1000
+
     def _say(self) -> None:
         said: dict[Terms, list[str]] = defaultdict(list)
         for name, terms in self._terms.items():
@@ -94,12 +127,12 @@ class Leases:
             log.log(level, "lease of group %s: %s", ", ".join(names), terms)
 
     def close(self) -> None:
-        """Leave nothing of the tables and the virtual MACs; ``release_all`` came first."""
+        """Leave nothing of the tables and the virtual MACs, but for what is kept; ``release_all`` came first."""
         for group, virtual in self._virtual.items():
-            if group not in self._ends:
+            if group not in self._ends and group not in self._kept:
                 virtual.remove()
         try:
-            if self._by_nftables:
+            if self._by_nftables and not self._kept:
                 self._cutoff.remove()
         except CutoffError as error:
             log.warning("%s: it stays, and ends up empty by itself", error)
@@ -156,6 +189,13 @@ class Leases:
             self.release(group)
         return groups
 
+    def keep(self) -> None:
+        """Leave what is to be resumed by a later run (``on_exit``) to its lease: from now on it is not released."""
+        for name in [name for name in self._ends if self._groups[name].on_exit == "keep"]:
+            log.info("the VIPs of group %s stay until their lease ends", name, extra={"group": name})
+            del self._ends[name]
+            self._kept.add(name)
+
     def resumable(self) -> frozenset[str]:
         """Return the groups whose lease survived the engine that died; take off what is left of the others."""
         if self._ends:
@@ -165,13 +205,27 @@ class Leases:
                 self.release(group)
         return frozenset(self._ends)
 
+    def next_end(self) -> float:
+        """Return in how many seconds the next lease ends, infinity if nothing is leased."""
+        return max(0.0, min(self._ends.values(), default=math.inf) - self._clock())
+
+    def expire(self) -> list[str]:
+        """Take off what nobody renews any more, whose lease is over; return the groups."""
+        now = self._clock()
+        groups = [group for group, end in self._ends.items() if end <= now]
+        for group in groups:
+            log.warning("the lease of group %s has ended", group, extra={"group": group})
+            self.release(group)
+            self.hide(group)
+        return groups
+
     def status(self, group: str) -> LeaseStatus:
         """Return what there is to say of a group's lease."""
         terms, end = self._terms[group], self._ends.get(group)
         remaining = None if end is None or terms.kind is Kind.OFF else max(0, int((end - self._clock()) * 1000))
         return LeaseStatus(kind=terms.kind.value, why=terms.why, remaining_ms=remaining)
 
-    def _held(self, group: str, standing: frozenset[tuple[int, IPInterface]]) -> bool:
+    def _held(self, group: str, standing: Mapping[tuple[int, IPInterface], int]) -> bool:
         return self._placed[group].held(standing)
 
     def _renew(self, group: str, until: float) -> str | None:

@@ -39,7 +39,6 @@ from sidecar.ipc.messages import (
     StartGroup,
     StatusReply,
     StatusRequest,
-    Stop,
     Stopped,
     Unavailable,
 )
@@ -123,7 +122,7 @@ class Supervisor:
         self._maintenance.load()
         self._start_engine()
         self._mirror.start()
-        self._commands.begin()
+        self._commands.begin(held=[group.name for group in self._plan.groups if self._leases.holds(group.name)])
         while self._stage is not Stage.OVER:
             self._turn()
         return EXIT_STOPPED
@@ -162,9 +161,7 @@ class Supervisor:
     # Children ----------------------------------------------------------------------------------------------------
 
     def _start_engine(self) -> None:
-        self._elector.start(self._introduction())
-        for group in self._plan.groups:
-            self._follow(group.name)
+        self._elector.start(self._introduction)
 
     def _introduction(self) -> Iterator[tuple[Message, list[int]]]:
         yield from self._holdings.introductions()
@@ -173,6 +170,7 @@ class Supervisor:
         for group in self._plan.groups:
             lasts = self._leases.lasts(group.name)
             yield StartGroup(group=group, resume=group.name in resumable, lease=lasts), []
+            self._follow(group.name)
 
     def _processes_ended(self) -> None:
         started: list[Child | Run] = [child for child in (self._elector.child, self._mirror.child) if child is not None]
@@ -256,7 +254,7 @@ class Supervisor:
         match number:
             case signal.SIGCHLD:
                 self._processes_ended()
-            case signal.SIGUSR1 | signal.SIGUSR2 if self._elector.child is None:
+            case signal.SIGUSR1 | signal.SIGUSR2 if not self._elector.ready:
                 observe_log.say(log, "the engine is not running: no status, nothing to hand over")
             case signal.SIGUSR1:
                 self._elector.tell(StatusRequest(token=_OWN_QUESTION))
@@ -284,12 +282,13 @@ class Supervisor:
         self._stage, self._stage_ends = Stage.HANDING_OVER, time.monotonic() + ENGINE_HAND_OVER
         self._restarts.cancel()
         self._commands.stop()
-        self._elector.tell(Stop())
+        self._elector.stop()
         self._stop_goes_on()
 
     def _stop_goes_on(self) -> None:
         """Go to the next stage of the stop once the children have done their part of this one."""
         if self._stage is Stage.HANDING_OVER and self._elector.child is None:
+            self._leases.keep()
             for group in self._leases.release_all():
                 self._follow(group)
             self._stage, self._stage_ends = Stage.FAREWELL, time.monotonic() + AGENT_FAREWELL
@@ -312,12 +311,18 @@ class Supervisor:
     # Loop --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        due = min(self._stage_ends, self._restarts.next(), self._commands.next())
+        due = min(self._stage_ends, self._restarts.next(), self._commands.next(), self._elector.begins_by)
+        if not self._elector.ready:
+            due = min(due, time.monotonic() + self._leases.next_end())
         waits = None if due == math.inf else max(0.0, due - time.monotonic())
         self._reactor.turn(0.0 if self._elector.waiting else waits)
         if self._elector.waiting:
             self._elector.listen()
+        self._elector.check(time.monotonic())
         self._restart_due()
+        if not self._elector.ready:  # an engine that hangs is as good as dead, but knows of its lease itself
+            for group in self._leases.expire():
+                self._follow(group)
         self._commands.tick(time.monotonic())
         if time.monotonic() >= self._stage_ends:
             self._stage_overdue()
@@ -330,13 +335,13 @@ class Supervisor:
                 text = self._maintenance.end() if reason is None else self._maintenance.begin(reason)
                 self._elector.tell(self._maintenance.instruction())
                 self._control.tell(client, Done(text=text))
-            case StatusRequest(token=token) if self._elector.child is None:
+            case StatusRequest(token=token) if not self._elector.ready:
                 self._control.refuse(token, self._engine_gone())
             case StatusRequest():
                 self._elector.tell(request)
 
     def _asked_by_agent(self, request: StatusRequest) -> None:
-        if self._elector.child is None:
+        if not self._elector.ready:
             self._mirror.answer(Unavailable(why=self._engine_gone()))
         elif request.token > _OWN_QUESTION:
             self._elector.tell(StatusRequest(token=-request.token, first=request.first))

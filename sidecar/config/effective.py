@@ -96,6 +96,7 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
         "ignore_link": group.ignore_link,
         "lease": group.lease,
         "mac": group.mac,
+        "on_exit": group.on_exit,
         "up_command": shlex.join(group.up_command) or None,
         "down_command": shlex.join(group.down_command) or None,
         "neutral": group.neutral,

@@ -225,6 +225,11 @@ class GroupKeys(_Keys):
     millisecond, shortly before the earliest peer takes over, where the kernel can, else as `address`: the kernel takes
     the addresses off after whole seconds. `off`: nothing does, as with others."""
 
+    on_exit: Annotated[Literal["handover", "keep"], Lower, Remedy("use handover or keep")] = "handover"
+    """What a master does when it is told to stop. `handover`: it takes the VIPs off and says goodbye, and the next node
+    takes over at once. `keep`: it renews the lease and ends; a sidecar that starts before the lease is over goes on as
+    master, and nobody notices; else the lease ends and a peer takes over."""
+
     up_command: Annotated[Command, Remedy("use the absolute path of an executable file, or unset it")] = ()
     """Command that is run once this node holds the VIPs, for each of them with the interface, the VIP and xparam as
     arguments. The VIP is bound and announced whatever it does."""

@@ -121,6 +121,9 @@ def place(group: Group, interfaces: Sequence[Interface], problems: Problems) -> 
             sources[version] = source
     placed = Placed(group, interface, sources)
     _check_transport(placed, problems)
+    if group.keys.on_exit == "keep" and group.keys.lease == "off":
+        fault = f"keep, but with {group.label('lease')}=off nothing would ever take the VIPs off"
+        problems.add(group.label("on_exit"), fault, f"use handover, or {group.label('lease')}=auto")
     for vip in group.keys.vips or ():
         _refuse_own(placed, vip, interfaces, problems)
     return placed
@@ -202,6 +205,7 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
         ignore_link=keys.ignore_link,
         lease=keys.lease,
         mac=keys.mac,
+        on_exit=keys.on_exit,
         up_command=keys.up_command,
         down_command=keys.down_command,
         neutral=keys.neutral,

@@ -261,7 +261,7 @@ class Engine:
     def _stop(self, now: float) -> None:
         self._stopping = True
         for runner in self._groups.values():
-            self._feed(runner, events.Stop(), now)
+            self._feed(runner, events.Stop(keep=runner.plan.on_exit == "keep"), now)
 
     # The wire ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ import socket
 
 from sidecar import privileges
 from sidecar.engine.loop import Engine
-from sidecar.ipc.channel import Channel
+from sidecar.ipc.channel import Channel, ChannelClosedError
+from sidecar.ipc.messages import Ready
 from sidecar.observe import log
 
 
@@ -23,4 +24,8 @@ def main(*, fd: int, parent: int, node: str, level: str, style: str) -> int:
     channel = Channel(socket.socket(fileno=fd))
     gc.collect()
     gc.freeze()  # what start-up made lives for ever; later collections need not walk it
+    try:
+        channel.send(Ready())
+    except ChannelClosedError:
+        return 1
     return Engine(channel, node=node).run()

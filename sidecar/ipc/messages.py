@@ -117,6 +117,10 @@ class Stop(Message, frozen=True, tag=True):
 # Engine to parent ------------------------------------------------------------------------------------------------
 
 
+class Ready(Message, frozen=True, tag=True):
+    """The engine has started and reads: introduce its groups now, and resume what can be resumed now."""
+
+
 class Bind(Message, frozen=True, tag=True):
     """Lease the group's VIPs to this node until that moment (seconds on CLOCK_BOOTTIME) and no longer.
 
@@ -338,6 +342,7 @@ AnyMessage = (
     | Promote
     | HandOver
     | Stop
+    | Ready
     | Bind
     | Renew
     | Release

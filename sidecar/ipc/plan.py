@@ -34,8 +34,8 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``key`` is the 20-byte HMAC key that signs, ``accepted_keys`` are further ones that peers may use; they are never
     shown. ``paths`` are one or two, the main IP version first; ``transport`` is multicast, broadcast or unicast;
     ``replay`` is strict or compat; ``clock_skew`` is how many seconds a strict peer's wall clock may be away.
-    ``lease`` is auto, address or off; ``mac`` is interface or virtual. ``up_command`` and ``down_command`` are argument
-    vectors, empty for none.
+    ``lease`` is auto, address or off; ``on_exit`` is handover or keep; ``mac`` is interface or virtual. ``up_command``
+    and ``down_command`` are argument vectors, empty for none.
     """
 
     name: str
@@ -57,6 +57,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ignore_link: bool = False
     lease: str = "auto"
     mac: str = "interface"
+    on_exit: str = "handover"
     up_command: tuple[str, ...] = ()
     down_command: tuple[str, ...] = ()
     neutral: bool = False

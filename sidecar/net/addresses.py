@@ -43,11 +43,15 @@ class AddressError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """One address of this node. ``leased`` tells that it is one of ours: a VIP, not an address of the node's own."""
+    """One address of this node. ``leased`` tells that it is one of ours: a VIP, not an address of the node's own.
+
+    ``left`` is what is left of its lifetime, in whole seconds.
+    """
 
     index: int
     interface: IPInterface
     leased: bool
+    left: int = FOREVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +195,8 @@ def _address_from_message(message: Any) -> Address:  # noqa: ANN401 - as above
         get("IFA_PROTO") is None and finite and not lifetimes["ifa_preferred"]
     )
     interface = ip_interface(f"{text}/{message['prefixlen']}")
-    return Address(index=message["index"], interface=interface, leased=leased)
+    left = FOREVER if lifetimes is None else lifetimes["ifa_valid"]
+    return Address(index=message["index"], interface=interface, leased=leased, left=left)
 
 
 def _family(vip: IPInterface) -> int:

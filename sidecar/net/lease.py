@@ -143,14 +143,19 @@ class VipLease:
                 failed = str(error)
         return failed
 
+    @property
+    def places(self) -> tuple[tuple[int, IPInterface], ...]:
+        """Where its VIPs are, as ``leases`` and ``sweep`` have it."""
+        return tuple((self.index, vip) for vip in self.vips)
+
     def held(self, standing: Collection[tuple[int, IPInterface]]) -> bool:
         """Tell whether all VIPs are among the leases that still stand, as ``leases`` tells them."""
-        return all((self.index, vip) in standing for vip in self.vips)
+        return all(place in standing for place in self.places)
 
 
-def leases(addresses: Addresses) -> frozenset[tuple[int, IPInterface]]:
-    """Return every lease that stands: the interface's index and the VIP."""
-    return frozenset((address.index, address.interface) for address in addresses.addresses() if address.leased)
+def leases(addresses: Addresses) -> dict[tuple[int, IPInterface], int]:
+    """Return every lease that stands, by the interface's index and the VIP: the address's seconds that are left."""
+    return {(each.index, each.interface): each.left for each in addresses.addresses() if each.leased}
 
 
 def sweep(

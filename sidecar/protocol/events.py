@@ -86,9 +86,11 @@ class HandOver:
     """As master, say goodbye and yield to whoever stands up; where nobody does, go on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Hand over and end."""
+    """Hand over and end. ``keep``: as master whose lease stands, renew it and end without a word, to resume soon."""
+
+    keep: bool = False
 
 
 Event = (

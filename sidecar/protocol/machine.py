@@ -125,8 +125,8 @@ class Group:
                 done = []
             case events.HandOver():
                 done = self._hand_over(now)
-            case events.Stop():
-                done = self._stop()
+            case events.Stop(keep=keep):
+                done = self._stop(keep=keep)
             case _:
                 assert_never(event)
         return (*deposed, *done)
@@ -149,8 +149,12 @@ class Group:
             return []
         return self._leave(Reason.LINK_DOWN, "the interface lost its carrier")
 
-    def _stop(self) -> list[Effect]:
+    def _stop(self, *, keep: bool) -> list[Effect]:
         self._stopping = True
+        if keep and self._mastership is not None and self._mastership.leased:
+            # Peers count from this advert, and whoever starts within the lease goes on as if nothing had been.
+            self._mastership = None
+            return [self._advert_of_ours(), effects.Renew(), effects.Finished()]
         self._says_goodbye = self._mastership is not None
         done = [] if self.role is Role.INIT else self._leave(Reason.STOP, "asked to stop")
         return done if self._releases_pending else [*done, effects.Finished()]

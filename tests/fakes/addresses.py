@@ -18,7 +18,9 @@ class FakeAddresses(Addresses):
     calls: list[tuple[str, IPInterface]] = field(default_factory=list)
 
     def addresses(self) -> tuple[Address, ...]:
-        leased = (Address(index=index, interface=vip, leased=True) for index, vip in self.bound)
+        leased = (
+            Address(index=index, interface=vip, leased=True, left=left) for (index, vip), left in self.bound.items()
+        )
         return (*self.others, *leased)
 
     def put(self, *, index: int, vip: IPInterface, lifetime: int) -> None:

@@ -173,7 +173,7 @@ def test_a_parent_that_hangs_ends_the_mastership(sidecar: SidecarNode, backup: S
     try:
         until(lambda: role(backup) == "master", "the other one takes over")
         assert backup.group().reason == "bow-out"
-        assert VIP not in addresses(sidecar)
+        until(lambda: VIP not in addresses(sidecar), "what is silent already is taken off too")
     finally:
         os.kill(sidecar.pid, signal.SIGCONT)
     until(lambda: role(sidecar) == "backup", "it follows the new master")
@@ -209,6 +209,25 @@ def test_a_child_that_dies_at_once_is_started_again(sidecar: SidecarNode) -> Non
             until(lambda gone=pids: sidecar.pids() != gone, "that one is gone")
     until(lambda: role(sidecar) == "master", "it works again")
     assert "Traceback" not in sidecar.log
+
+
+def test_an_engine_that_keeps_dying_lets_the_lease_run_out(sidecar: SidecarNode, backup: SidecarNode) -> None:
+    until(lambda: role(backup) == "backup", "there is a backup")
+    killed: set[int] = set()
+
+    def kill_again() -> bool:
+        pids = sidecar.pids()
+        pid = pids.get("engine", pids.get("starting"))
+        if pid is not None and pid not in killed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        return role(backup) == "master"
+
+    until(kill_again, "the other one takes over")
+    assert backup.group().reason == "master-down"
+    assert "the lease of group default has ended" in sidecar.log
+    assert VIP not in addresses(sidecar)
 
 
 def test_sighup_is_a_planned_stop(sidecar: SidecarNode) -> None:

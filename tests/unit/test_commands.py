@@ -102,6 +102,16 @@ def test_without_xparam_there_are_two_arguments_after_the_commands_own(host: Hos
     assert host.serve() == ["up -v a b eth0 10.0.0.200", "4: eth0"]
 
 
+def test_what_is_held_since_an_earlier_run_has_had_its_up_command(host: Host) -> None:
+    commands = Commands([host.group(neutral=False)], host.reactor, clock=lambda: host.now)
+    host.commands = commands
+    commands.begin(held=["web"])
+    commands.follow("web", held=True)
+    assert commands.idle
+    commands.follow("web", held=False)
+    assert host.serve() == ["down eth0 10.0.0.200"]
+
+
 def test_the_down_command_runs_at_the_start_unless_neutral(host: Host) -> None:
     host.run(host.group(neutral=False))
     assert host.serve() == ["down eth0 10.0.0.200"]

@@ -39,6 +39,7 @@ groups:
   ignore_link: false
   lease: auto
   mac: interface
+  on_exit: handover
   up_command: null
   down_command: null
   neutral: false

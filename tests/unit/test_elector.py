@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -36,7 +38,7 @@ class Parent:
         """Put a process that does nothing in an engine's place; return the engine's end of the channel."""
         ours, self.far = pair()
         process = subprocess.Popen(["sleep", "1000"])
-        self.elector.child = Child("engine", process, ours, 0.0)
+        self.elector.child, self.elector.ready = Child("engine", process, ours, 0.0), True
         return self.far
 
     def close(self) -> None:
@@ -56,8 +58,15 @@ def parent() -> Iterator[Parent]:
 
 
 def test_an_engine_is_introduced_told_and_listened_to(parent: Parent) -> None:
-    parent.elector.start([(StatusRequest(token=1), []), (StatusRequest(token=2), [])])
-    parent.elector.tell(Stop())
+    parent.elector.tell(Stop())  # to nobody
+    parent.elector.start(lambda: [(StatusRequest(token=1), []), (StatusRequest(token=2), [])])
+    parent.elector.tell(StatusRequest(token=3))  # not before it is ready
+    assert not parent.elector.ready
+    assert parent.elector.begins_by < time.monotonic() + 60
+    while not parent.elector.ready:
+        parent.reactor.turn(30)
+    assert parent.elector.begins_by == math.inf
+    parent.elector.stop()
     while not any(isinstance(message, Stopped) for message in parent.heard):
         parent.reactor.turn(30)
     first, second, _ = parent.heard
@@ -97,7 +106,9 @@ def test_nonsense_is_its_end(parent: Parent, caplog: pytest.LogCaptureFixture) -
 
 
 def test_one_that_does_not_read_is_ended(parent: Parent, caplog: pytest.LogCaptureFixture) -> None:
-    parent.elector.start([])
+    parent.elector.start(tuple)
+    while not parent.elector.ready:
+        parent.reactor.turn(30)
     os.kill(parent.child.process.pid, signal.SIGSTOP)
     while not caplog.messages:
         parent.elector.tell(StatusRequest(token=1))
@@ -111,4 +122,24 @@ def test_one_that_died_at_once_is_no_error_here(parent: Parent) -> None:
         os.waitid(os.P_PID, parent.child.process.pid, os.WEXITED | os.WNOWAIT)
         yield StatusRequest(token=1), []
 
-    parent.elector.start(introduction())
+    parent.elector.start(introduction)
+    while not parent.elector.ready:
+        parent.reactor.turn(30)
+
+
+def test_one_that_does_not_become_ready_is_ended(parent: Parent, caplog: pytest.LogCaptureFixture) -> None:
+    parent.elector.start(tuple)
+    os.kill(parent.child.process.pid, signal.SIGSTOP)
+    parent.elector.check(parent.elector.begins_by - 1)
+    assert caplog.messages == []
+    parent.elector.check(parent.elector.begins_by)
+    assert caplog.messages == ["the engine does not read what it is told; it is started anew"]
+    parent.elector.check(time.monotonic() + 100)
+    assert len(caplog.messages) == 1
+    assert parent.child.process.wait() == -signal.SIGKILL
+
+
+def test_a_stop_ends_one_that_is_not_ready(parent: Parent) -> None:
+    parent.elector.start(tuple)
+    parent.elector.stop()
+    assert parent.child.process.wait() == -signal.SIGKILL

@@ -15,14 +15,16 @@ import pytest
 
 from sidecar.children import Child, spawn
 from sidecar.ipc.channel import pair
-from sidecar.ipc.messages import Bind, StatusReply, StatusRequest, Stop, Stopped
+from sidecar.ipc.messages import Bind, Ready, StatusReply, StatusRequest, Stop, Stopped
 
 
 @contextlib.contextmanager
 def running() -> Iterator[Child]:
-    """An engine. In the test itself, so that capfd hears it."""
+    """An engine that is ready. In the test itself, so that capfd hears it."""
     engine = spawn("engine", ["node-7", "info", "json"], now=0.0)
     try:
+        assert select.select([engine.channel], [], [], 60)[0]
+        assert engine.channel.receive() == (Ready(), [])
         yield engine
     finally:
         engine.kill()

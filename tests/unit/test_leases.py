@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from ipaddress import ip_interface
 
@@ -11,7 +12,9 @@ import pytest
 from sidecar.ipc.plan import GroupPlan
 from sidecar.leases import Leases
 from sidecar.net.addresses import FOREVER
+from sidecar.net.cutoff import CutoffError
 from sidecar.protocol import timing
+from sidecar.protocol.types import IPAddress
 from tests.fakes.addresses import FakeAddresses
 from tests.fakes.cutoff import FakeCutoff
 from tests.fakes.plans import group_plan
@@ -228,3 +231,98 @@ def test_each_sidecar_has_a_table_of_its_own() -> None:
     tables = {Leases((group_plan(interface=nic, vhid=vhid),))._cutoff.table for nic in ("a", "b") for vhid in (1, 2)}
     assert tables == {"carp-sidecar-a-1", "carp-sidecar-a-2", "carp-sidecar-b-1", "carp-sidecar-b-2"}
     assert Leases(())._cutoff.table == "carp-sidecar"
+
+
+def test_what_nobody_renews_any_more_is_taken_off_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(group_plan(vips=(str(VIP),), lease="off")).begun()
+    assert scene.leases.next_end() == math.inf
+    scene.renew()
+    scene.now += 1
+    assert scene.leases.expire() == []
+    assert scene.leases.next_end() == pytest.approx(STANDING - 1)
+    scene.now += 5
+    assert scene.leases.next_end() == 0
+    assert scene.leases.expire() == ["web"]
+    assert scene.kernel.bound == {}
+    assert "the lease of group web has ended" in caplog.messages
+
+
+# Kept over a restart --------------------------------------------------------------------------------------------------
+
+KEEP = group_plan(vips=(str(VIP),), on_exit="keep")
+
+
+def test_what_is_kept_at_the_end_stays_and_what_is_not_goes() -> None:
+    scene = Scene(KEEP, group_plan(name="db", vhid=7, vips=(str(OTHER),))).begun()
+    scene.renew()
+    scene.renew(group="db")
+    scene.leases.keep()
+    assert scene.leases.release_all() == ["db"]
+    scene.leases.close()
+    assert scene.kernel.bound == {(2, VIP): 3}
+    assert scene.cutoff.managed is not None
+    assert list(scene.cutoff.live) == [VIP.ip]
+
+
+def test_without_a_planned_stop_what_would_be_kept_is_given_back_too() -> None:
+    scene = Scene(KEEP).begun()
+    scene.renew()
+    scene.leases.release_all()
+    scene.leases.close()
+    assert (scene.kernel.bound, scene.cutoff.managed) == ({}, None)
+
+
+def after_a_restart(*groups: GroupPlan, live: int = 1500, unavailable: str | None = None) -> Scene:
+    """Return a start that finds the VIP on interface 2 and in the table, with what is left of both."""
+    cutoff = FakeCutoff(managed=[VIP.ip], live={VIP.ip: live} if live else {}, unavailable=unavailable)
+    scene = Scene(*groups, cutoff=cutoff)
+    scene.kernel.bound[2, VIP] = 2
+    return scene
+
+
+def test_a_start_within_the_lease_takes_it_over_without_a_gap() -> None:
+    scene = after_a_restart(KEEP).begun()
+    assert (scene.leases.holds("web"), scene.left) == (True, 1500)
+    assert scene.kernel.bound == {(2, VIP): 2}
+    assert scene.cutoff.installs == 1
+    assert 1500 - scene.leases._tick <= scene.cutoff.live[VIP.ip] <= 1500
+    assert scene.leases.resumable() == {"web"}
+    scene.now += 1.5
+    assert scene.leases.resumable() == set()
+    assert scene.kernel.bound == {}
+
+
+def test_without_nftables_the_address_tells_what_is_left() -> None:
+    scene = after_a_restart(KEEP, unavailable="the kernel has no nf_tables").begun()
+    assert scene.left == 2000
+    scene = after_a_restart(KEEP, unavailable="the kernel has no nf_tables")
+    scene.kernel.bound[2, VIP] = 0
+    assert not scene.begun().leases.holds("web")
+
+
+@pytest.mark.parametrize(
+    ("plan", "live", "unavailable"),
+    [
+        (group_plan(vips=(str(VIP),)), 1500, None),
+        (KEEP, 0, None),
+        (group_plan(vips=(str(VIP), str(OTHER)), on_exit="keep"), 1500, None),
+        (group_plan(vips=(str(VIP),), on_exit="keep", advbase=0, advskew=4), 1500, "the kernel has no nf_tables"),
+    ],
+    ids=["it hands over", "the lease has ended", "one is missing", "peers may have taken over"],
+)
+def test_what_cannot_be_resumed_is_swept(plan: GroupPlan, live: int, unavailable: str | None) -> None:
+    scene = after_a_restart(plan, live=live, unavailable=unavailable).begun()
+    assert not scene.leases.holds("web")
+    assert (scene.kernel.bound, scene.cutoff.live) == ({}, {} if unavailable is None else {VIP.ip: live})
+
+
+def test_a_table_that_cannot_be_read_is_resumed_from_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Unreadable(FakeCutoff):
+        def remaining(self, vips: object) -> dict[IPAddress, int]:  # noqa: ARG002 - as the real one
+            raise CutoffError("nftables cannot be read")
+
+    scene = Scene(KEEP, cutoff=Unreadable())
+    scene.kernel.bound[2, VIP] = 2
+    scene.leases.begin()
+    assert "nftables cannot be read: what an earlier run kept is not resumed" in caplog.messages
+    assert scene.kernel.bound == {}

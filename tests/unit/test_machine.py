@@ -330,6 +330,21 @@ def test_a_stranger_that_does_not_hear_us_gets_no_unicast() -> None:
         assert AdvertiseTo not in kinds(done)
 
 
+def test_a_stop_that_keeps_the_vips_is_an_advert_a_renewal_and_no_word_more() -> None:
+    group, at = master()
+    done = group.handle(events.Stop(keep=True), at + 0.5)
+    assert done == (Advertise(advbase=1, advskew=0, demotion=0), Renew(), Finished())
+    assert (group.role, group.deadline()) == (Role.MASTER, None)
+    assert group.handle(LEASED, at + 0.5) == ()
+    assert group.handle(TICK, at + 100.0) == ()
+
+
+def test_there_is_nothing_to_keep_where_nothing_is_leased_yet() -> None:
+    group, at = master(leased=False)
+    assert kinds(group.handle(events.Stop(keep=True), at + 0.1)) == [Release, RoleChanged]
+    assert kinds(started().handle(events.Stop(keep=True), 0.1)) == [RoleChanged, Finished]
+
+
 def test_a_stop_waits_for_the_last_of_several_releases() -> None:
     group, at = master()
     group.handle(advert(advskew=0, source=IPv4Address("10.0.0.1")), at + 0.1)  # yields

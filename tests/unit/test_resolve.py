@@ -223,6 +223,18 @@ def test_peers_go_with_unicast(given: dict[str, str], lines: list[str]) -> None:
         assert [path.peers for path in plan.paths] == [("10.0.0.12",) if "peers" in given else ()]
 
 
+def test_what_nothing_takes_off_is_not_kept() -> None:
+    _, problems = placed(vhid="7", vips="10.0.0.200", on_exit="keep", lease="off")
+    assert problems == [
+        "CARP_ON_EXIT: keep, but with CARP_LEASE=off nothing would ever take the VIPs off; "
+        "use handover, or CARP_LEASE=auto"
+    ]
+    (found,), problems = placed(vhid="7", vips="10.0.0.200", on_exit="keep", lease="address")
+    plan = plan_of(found, [b"secret"])
+    assert plan is not None
+    assert (problems, plan.on_exit, plan.lease) == ([], "keep", "address")
+
+
 @pytest.mark.parametrize(
     ("family", "given", "paths"),
     [

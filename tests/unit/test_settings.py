@@ -140,12 +140,6 @@ def test_a_mistake_in_the_environment_is_one_line(given: dict[str, str], line: s
     assert mistakes(ENOUGH | given) == [line]
 
 
-@pytest.mark.parametrize("name", ["CARP_ON_EXIT"])
-def test_settings_of_later_versions_are_unknown_and_no_silent_wish(name: str) -> None:
-    (line,) = mistakes(ENOUGH | {name: "x"})
-    assert line.startswith(f"{name}: unknown setting; ")
-
-
 def test_several_mistakes_are_told_together() -> None:
     given = {"CARP_VHID": "0", "CARP_VIPS": "x,y", "CARP_INTERFACE": "eth9", "CARP_VHDI": "1"}
     assert [line.split(":")[0] for line in mistakes(given)] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -64,15 +65,15 @@ class Parent:
         return words in self.log.read_text()
 
 
-def start(plan: Plan, directory: Path) -> Parent:
-    """Start the parent in the network of the calling thread."""
+def start(plan: Plan, directory: Path, *, stderr: int | None = None) -> Parent:
+    """Start the parent in the network of the calling thread; its log is in a file, unless it gets a descriptor."""
     fd = os.memfd_create("plan")
     os.write(fd, encode_plan(plan))
     os.lseek(fd, 0, os.SEEK_SET)
     log = directory / "log"
     with log.open("w") as file:
         command = [sys.executable, "-P", "-m", "sidecar", "parent", str(fd)]
-        process = subprocess.Popen(command, pass_fds=[fd], stderr=file, text=True)
+        process = subprocess.Popen(command, pass_fds=[fd], stderr=file if stderr is None else stderr, text=True)
     os.close(fd)
     return Parent(process, Path(plan.runtime_dir), log)
 
@@ -388,6 +389,32 @@ def test_the_listener_tells_of_the_engine_and_of_its_absence(tmp_path: Path) -> 
         until(lambda: get("/healthz") == (200, "ok\n"), "so is the next engine")
         parent.kill_child("agent")
         until(lambda: get("/healthz") == (200, "ok\n"), "the next agent listens too")
-        assert parent.is_master()
+        until(parent.is_master, "it is master")
 
     alone(plan, tmp_path, scene)
+
+
+def test_a_log_that_nobody_reads_keeps_no_process_from_its_work(tmp_path: Path) -> None:
+    def scene(first: Parent) -> None:
+        first.process.kill()
+        first.process.wait()
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        parent = start(msgspec.structs.replace(plan_in(tmp_path), log_level="debug"), tmp_path, stderr=writer)
+        try:
+            until(parent.is_master, "it becomes master")
+            for number in range(100):  # a line of some 90 bytes for each
+                assert ask_maintenance(parent.directory, reason=f"reason {number} " + "x" * 100)
+            before = parent.group()
+            assert before is not None
+            until(lambda: (now := parent.group()) and now.adverts_sent > before.adverts_sent + 20, "it goes on")
+            assert parent.is_master()
+            parent.process.terminate()
+            assert parent.process.wait(30) == 0
+        finally:
+            parent.process.kill()
+            parent.process.wait()
+            os.close(reader)
+            os.close(writer)
+
+    alone(plan_in(tmp_path), tmp_path, scene)
