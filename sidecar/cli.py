@@ -47,6 +47,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             code = _maintain(reason=arguments.reason, directory=arguments.runtime_dir, as_json=arguments.json)
         case "promote":
             code = _maintain(reason=None, directory=arguments.runtime_dir, as_json=arguments.json)
+        case "doctor":
+            code = _doctor(arguments)
         case "decode":
             code = _decode(arguments)
         case "sniff":
@@ -119,7 +121,19 @@ def _leases(loaded: Loaded) -> dict[str, str]:
 
 
 def _load(*, complain: bool = True) -> Loaded | None:
-    from sidecar.config.model import Interface, SettingsError  # noqa: PLC0415 - only start-up needs pydantic
+    from sidecar.config.model import SettingsError  # noqa: PLC0415 - only start-up needs pydantic
+
+    try:
+        return _read_settings()
+    except SettingsError as error:
+        for line in error.lines if complain else ():
+            print(f"carp-sidecar: {line}", file=sys.stderr)
+        return None
+
+
+def _read_settings() -> Loaded:
+    """Return the settings of this node. Raises SettingsError."""
+    from sidecar.config.model import Interface  # noqa: PLC0415 - as above
     from sidecar.config.settings import load  # noqa: PLC0415 - as above
     from sidecar.net.addresses import Addresses  # noqa: PLC0415 - as above
 
@@ -131,12 +145,13 @@ def _load(*, complain: bool = True) -> Loaded | None:
                 for link in kernel.links()
             ]
 
-    try:
-        return load(os.environ, interfaces=interfaces)
-    except SettingsError as error:
-        for line in error.lines if complain else ():
-            print(f"carp-sidecar: {line}", file=sys.stderr)
-        return None
+    return load(os.environ, interfaces=interfaces)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from sidecar.doctor import command  # noqa: PLC0415 - only this command needs it
+
+    return command.run(_read_settings, seconds=arguments.seconds, as_json=arguments.json, out=sys.stdout)
 
 
 def _status(*, as_json: bool, directory: Path, every: float | None) -> int:

@@ -154,6 +154,16 @@ def _promote(parser: argparse.ArgumentParser) -> None:
     _runtime_dir(parser)
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    _json(parser)
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to listen to the LAN (default: 4 to 15, by the groups' timing)",
+    )
+
+
 def _sniff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-i",
@@ -249,6 +259,21 @@ COMMANDS: tuple[Command, ...] = (
         exits="0 done, 1 no sidecar answers",
         options=_promote,
         examples=(("carp-sidecar promote", "after the work"),),
+    ),
+    Command(
+        name="doctor",
+        summary="whether this node can do what the settings ask, with a remedy for each fault",
+        text="Look at this node, its LAN and its rights in Kubernetes for some seconds, before the installation or "
+        "after it, and print a line for each check: how it is, and what to do where it is not well. Nothing is "
+        "changed, but for a loopback address that lasts a second.",
+        exits="0 all is well, 1 something fails, 2 bad usage, 4 there are warnings only",
+        options=_doctor,
+        examples=(
+            ("carp-sidecar doctor", "on a backup it also tells whether the master's adverts arrive"),
+            ("carp-sidecar doctor --json | jq -r '.findings[] | select(.remedy) | .check, .remedy'",
+             "what there is to do"),
+            ("kubectl exec POD -- carp-sidecar doctor", "in a pod"),
+        ),
     ),
     Command(
         name="sniff",

@@ -16,6 +16,8 @@ import yaml
 
 from sidecar.demo.admin import ApiError
 from sidecar.demo.controlplane import ControlPlane
+from sidecar.doctor import rights
+from sidecar.ipc.plan import KubernetesPlan
 from tests.fakes.helm import CHART, EXAMPLES, MANIFESTS, Helm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.packaging]
@@ -131,6 +133,27 @@ def test_the_account_of_a_release_has_the_rights_of_the_role_and_no_more(
         assert cluster.run("kubectl", "auth", "can-i", verb, resource, account, fails=True).endswith("no\n")
     elsewhere = cluster.run("kubectl", "auth", "can-i", "get", "pods", account, "--namespace=default", fails=True)
     assert elsewhere.endswith("no\n")
+
+
+def test_the_doctor_tells_which_rights_the_account_has(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    rules = yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
+    admin = control_plane.admin
+    with_role = admin.create_account(namespace, "with-role", rules=rules)
+    reader = admin.create_account(namespace, "reader", rules=[{**rules[0], "verbs": ["get"]}])
+
+    def granted(token: str) -> dict[tuple[str, str], bool]:
+        kubeconfig = admin.write_kubeconfig(tmp_path / "account", token)
+        plan = KubernetesPlan(
+            pod_name="any", pod_namespace=namespace, role_label="carp-role", kubeconfig=str(kubeconfig)
+        )
+        answer = rights.ask(plan)
+        assert not isinstance(answer, str), answer
+        return {(right.verb, right.resource): right.granted for right in answer}
+
+    assert granted(with_role) == dict.fromkeys(rights.NEEDED, True)
+    assert [right for right, has in granted(reader).items() if has] == [("get", "pods")]
 
 
 @pytest.fixture

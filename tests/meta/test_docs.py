@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sidecar import usage
 from sidecar.agent import metrics
 from sidecar.config.model import GlobalKeys, GroupKeys
 from sidecar.config.reference import markdown
+from sidecar.doctor.rights import NEEDED
 from sidecar.protocol.types import Reason
 from tools import values_schema
 from tools.diagram import PAGE, drawn
@@ -38,6 +40,12 @@ def test_the_chart_knows_every_setting_of_the_file() -> None:
 
 def test_the_metrics_page_is_made_from_the_table() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == metrics.markdown(), "run `make docs`"
+
+
+def test_the_doctor_asks_for_the_rights_of_the_charts_role() -> None:
+    rules = yaml.safe_load((ROOT / "charts/carp-sidecar/files/role-rules.yaml").read_text())
+    granted = {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    assert set(NEEDED) == granted
 
 
 def test_the_diagram_is_drawn_from_the_table() -> None:
