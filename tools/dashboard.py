@@ -135,11 +135,31 @@ PANELS: tuple[Panel, ...] = (
         unit="s",
     ),
     Panel(
-        title="Errors of sending, links",
-        text="Adverts and announcements that did not leave; interfaces without carrier.",
+        title="Labels behind",
+        text="For how long Kubernetes has not been told of the newest roles.",
+        queries=(
+            (f"carp_label_lag_seconds{{{_NODES}}}", "{{instance}}"),
+            (f"carp_label_last_lag_seconds{{{_NODES}}}", "last change {{instance}}"),
+        ),
+        unit="s",
+    ),
+    Panel(
+        title="Requests to the API server",
+        text="By verb and HTTP status; none: no answer came. In steady state nothing is written.",
+        queries=(
+            (f"sum by (verb, resource, code) (rate(carp_api_requests_total{{{_NODES}}}[$__rate_interval])) > 0",
+             "{{verb}} {{resource}} {{code}}"),
+            (f"carp_missing_rights{{{_NODES}}} > 0", "rights missing {{instance}}"),
+        ),
+        unit="reqps",
+    ),
+    Panel(
+        title="Errors of sending, links, disturbances",
+        text="Adverts and announcements that did not leave; interfaces without carrier; VIPs that somebody deleted.",
         queries=(
             (f"increase(carp_send_errors_total{{{_THESE}}}[$__rate_interval]) > 0", "errors {{group}} {{instance}}"),
             (f"1 - carp_interface_up{{{_NODES}}} > 0", "no carrier {{interface}} {{instance}}"),
+            (f"increase(carp_disturbances_total{{{_THESE}}}[$__rate_interval]) > 0", "disturbed {{group}}"),
         ),
     ),
 )  # fmt: skip

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sidecar.agent.api import KubernetesPods
+from sidecar.agent import desired
+from sidecar.agent.api import KubernetesPods, Which
 from sidecar.agent.complaints import Complaints
 from sidecar.agent.context import Context
+from sidecar.agent.pods import Pods
 from sidecar.agent.reconciler import Reconciler
 from sidecar.agent.state import MirrorStatus
 from sidecar.agent.transport import Transport
@@ -31,6 +33,8 @@ class KubernetesMirror:
         )
         self._transport = Transport(plan, self.status)
         pods = KubernetesPods(plan.pod_namespace, self._transport)
+        keys = [desired.keys(role_label=plan.role_label, group=group.name, several=len(groups) > 1) for group in groups]
+        self.pods = Pods(pods, Which(labels=keys[0].label), keys)  # a pod with one group's label has those of all
         self._reconciler = Reconciler(pods, self._context, told=lambda _: None)
 
     def offer(self, snapshot: Snapshot) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sidecar import __version__
+from sidecar.agent.state import ApiState, MirrorStatus
 from sidecar.ipc.messages import GroupStatus, LagStatus, StatusReply
 from sidecar.protocol.types import DropReason, Reason, Role
 
@@ -20,10 +21,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the metrics are made from; ``status`` is None where the engine does not answer."""
+    """What the metrics are made from; ``status`` is None where the engine does not answer, ``now`` is Unix seconds."""
 
     status: StatusReply | None
-    mirror: Mapping[str, object] | None = None
+    mirror: MirrorStatus | None = None
+    now: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,25 @@ def _lag(facts: Facts) -> Iterator[Sample]:
     yield Sample((), lag.count, "_count")
 
 
+def _of_mirror(value: Callable[[MirrorStatus, float], float | None]) -> Read:
+    def read(facts: Facts) -> Iterator[Sample]:
+        number = None if facts.mirror is None else value(facts.mirror, facts.now)
+        if number is not None:
+            yield Sample((), number)
+
+    return read
+
+
+def _requests(facts: Facts) -> Iterator[Sample]:
+    for (verb, resource, code), count in sorted(facts.mirror.requests.items()) if facts.mirror else ():
+        yield Sample((verb, resource, code or "none"), count)
+
+
+def _api_state(facts: Facts) -> Iterator[Sample]:
+    for state in ApiState if facts.mirror else ():
+        yield Sample((state.value,), float(facts.mirror is not None and facts.mirror.api is state))
+
+
 def _worst_lag(facts: Facts) -> Iterator[Sample]:
     if facts.status is not None:
         yield Sample((), facts.status.lag.maximum)
@@ -215,6 +236,12 @@ TABLE: tuple[Metric, ...] = (
         _of_group(_lease_remaining),
         *_GROUP,
     ),
+    _counter(
+        "disturbances",
+        "Times that somebody else on this node deleted or changed a VIP while it was leased.",
+        _of_group(lambda group: group.disturbances),
+        *_GROUP,
+    ),
     _gauge("demotion", "By how much this node is demoted, 0 to 255.", _of_group(lambda group: group.demotion), *_GROUP),
     _gauge(
         "demotion_weight",
@@ -226,6 +253,35 @@ TABLE: tuple[Metric, ...] = (
     _gauge("interface_up", "Whether the interface has a carrier.", _links, "interface"),
     _counter(
         "packets_dropped", "Packets dropped before any group could be told, by reason.", _packets, "interface", "reason"
+    ),
+    _gauge(
+        "label_lag_seconds",
+        "For how long Kubernetes has not been told of the newest roles; 0: it has.",
+        _of_mirror(lambda mirror, now: mirror.lag(now)),
+    ),
+    _gauge(
+        "label_last_lag_seconds",
+        "How long the last change of roles took to be written into Kubernetes.",
+        _of_mirror(lambda mirror, _: mirror.last_lag),
+    ),
+    _counter(
+        "api_requests",
+        "Requests to the API server, by their HTTP status; none: no answer came.",
+        _requests,
+        "verb",
+        "resource",
+        "code",
+    ),
+    _gauge("api_state", "1 for what the last request to the API server came to.", _api_state, "state"),
+    _gauge(
+        "missing_rights",
+        "Rights that the mirror lacks in Kubernetes; the log and the status name them.",
+        _of_mirror(lambda mirror, _: len(mirror.missing_rights)),
+    ),
+    _counter(
+        "events_dropped",
+        "Events that nobody was told in Kubernetes, since there were too many.",
+        _of_mirror(lambda mirror, _: mirror.events_dropped),
     ),
     Metric("carp_loop_lag_seconds", "histogram", "How late the engine served its deadlines.", ("le",), _lag),
     _gauge("loop_lag_max_seconds", "The latest that it ever was since its start.", _worst_lag),

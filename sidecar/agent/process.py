@@ -7,11 +7,11 @@ import contextlib
 import logging
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator
 from typing import Protocol
 
 from sidecar import privileges
+from sidecar.agent.pods import Pods
 from sidecar.agent.question import Engine
 from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.channel import Channel, ChannelClosedError
@@ -66,6 +66,7 @@ class _Mirror(Protocol):
     """What writes the roles down where people see them."""
 
     status: MirrorStatus
+    pods: Pods
 
     @property
     def finished(self) -> bool: ...
@@ -98,10 +99,8 @@ async def _listening(where: str, engine: Engine, mirror: _Mirror | None) -> Asyn
     from sidecar.agent.listener import Listener  # noqa: PLC0415 - aiohttp's server takes its memory where it is used
     from sidecar.agent.site import Site  # noqa: PLC0415 - as above
 
-    def told() -> dict[str, object] | None:
-        return None if mirror is None else mirror.status.document(time.time())
-
-    work = asyncio.create_task(Listener(where, Site(engine, mirror=told)).run())
+    site = Site(engine) if mirror is None else Site(engine, mirror=mirror.status, pods=mirror.pods)
+    work = asyncio.create_task(Listener(where, site).run())
     try:
         yield
     finally:

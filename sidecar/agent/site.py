@@ -11,7 +11,9 @@ import msgspec
 from sidecar.agent import metrics
 from sidecar.agent.metrics import Facts
 from sidecar.agent.page import page, policy
+from sidecar.agent.pods import Pods
 from sidecar.agent.question import Engine, NoAnswerError
+from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.messages import StatusReply
 from sidecar.observe.moment import rfc3339
 from sidecar.observe.status import as_document
@@ -37,7 +39,7 @@ def _text(status: int, line: str) -> Answer:
 
 
 class Site:
-    """``engine`` tells how the groups stand; ``mirror`` how the pods' labels do, or None where there is no mirror.
+    """``engine`` tells how the groups stand; ``mirror`` and ``pods`` are None where Kubernetes is off.
 
     ``wall`` is in Unix seconds: a reader's own clock may be off.
     """
@@ -45,29 +47,34 @@ class Site:
     def __init__(
         self,
         engine: Engine,
-        mirror: Callable[[], Mapping[str, object] | None],
         *,
+        mirror: MirrorStatus | None = None,
+        pods: Pods | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._mirror = mirror
+        self._pods = pods
         self._wall = wall
 
     async def get(self, path: str) -> Answer:
         """Return what stands at ``path``."""
         match path:
-            case "/healthz":
-                return await self._healthz()
-            case "/readyz":
-                return await self._readyz()
-            case "/metrics":
-                return await self._metrics()
-            case "/status":
-                return await self._status()
             case "/":
-                return Answer(200, HTML, page(), {"Content-Security-Policy": policy()})
+                answer = Answer(200, HTML, page(), {"Content-Security-Policy": policy()})
+            case "/healthz":
+                answer = await self._healthz()
+            case "/readyz":
+                answer = await self._readyz()
+            case "/metrics":
+                answer = await self._metrics()
+            case "/status":
+                answer = await self._status()
+            case "/pods" if self._pods is not None:
+                answer = Answer(200, JSON, msgspec.json.encode(await self._pods.look()), {})
             case _:
-                return _text(404, "nothing here; there are / /healthz /readyz /metrics /status")
+                answer = _text(404, "nothing here; there are / /healthz /readyz /metrics /status, in Kubernetes /pods")
+        return answer
 
     async def _healthz(self) -> Answer:
         """Tell whether the engine turns its loop: a dead one is started anew by its parent, a stuck one by the kubelet.
@@ -94,7 +101,9 @@ class Site:
             reply = await self._engine.status()
         except NoAnswerError as error:
             return Answer(503, JSON, msgspec.json.encode({"error": str(error)}), {})
-        document = {"time": rfc3339(self._wall()), **as_document(reply), "mirror": self._mirror()}
+        now = self._wall()
+        mirror = None if self._mirror is None else self._mirror.document(now)
+        document = {"time": rfc3339(now), **as_document(reply), "mirror": mirror}
         return Answer(200, JSON, msgspec.json.encode(document), {})
 
     async def _metrics(self) -> Answer:
@@ -103,7 +112,7 @@ class Site:
             reply = await self._engine.status()
         except NoAnswerError:
             reply = None
-        text = metrics.render(Facts(status=reply, mirror=self._mirror()))
+        text = metrics.render(Facts(status=reply, mirror=self._mirror, now=self._wall()))
         return Answer(200, metrics.CONTENT_TYPE, text.encode(), {})
 
 

@@ -20,8 +20,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from sidecar.agent.listener import Listener
+from sidecar.agent.pods import Pods
 from sidecar.agent.question import Engine, NoAnswerError
 from sidecar.agent.site import Site
+from sidecar.agent.state import ApiState, MirrorStatus
 from sidecar.ipc.messages import StatusReply
 from tests.fakes.statuses import group_status, status_reply
 
@@ -45,12 +47,23 @@ class Told(Engine):
         return self.reply
 
 
+class Listed(Pods):
+    """Pods that the test names."""
+
+    def __init__(self) -> None:
+        self.known: list[dict[str, object]] | None = None
+
+    async def look(self) -> dict[str, object]:
+        return {"pods": self.known, "as_of": "2026-11-23T04:40:50.000Z", "error": ""}
+
+
 @dataclass
 class Node:
     """A listener in a thread of its own; ``reply`` and ``mirror`` are what it tells."""
 
     engine: Told = field(default_factory=Told)
-    mirror: dict[str, object] | None = None
+    mirror: MirrorStatus = field(default_factory=MirrorStatus)
+    pods: Listed = field(default_factory=Listed)
     now: float = 1795408850.0
     port: int = 0
 
@@ -59,7 +72,7 @@ class Node:
 
     def serve(self, stop: asyncio.Event) -> Callable[[], Any]:
         async def run() -> None:
-            site = Site(self.engine, lambda: self.mirror, wall=lambda: self.now)
+            site = Site(self.engine, mirror=self.mirror, pods=self.pods, wall=lambda: self.now)
             work = asyncio.create_task(Listener(f"127.0.0.1:{self.port}", site).run())
             await stop.wait()
             work.cancel()
@@ -133,7 +146,7 @@ def page(browser: webdriver.Chrome, node: Node) -> Iterator[Page]:
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get("about:blank")
     browser.get_log("browser")
-    node.mirror = None
+    node.pods.known = None
     return Page(browser, node)
 
 
@@ -173,7 +186,8 @@ def test_it_follows(page: Page) -> None:
 def test_what_strangers_say_is_text(page: Page) -> None:
     group = group_status(name=EVIL, role=EVIL, detail=EVIL, vips=(EVIL,), master=EVIL, rivals=(EVIL,))
     transition = msgspec.structs.replace(group.history[0], after=EVIL, detail=EVIL, reason=EVIL)
-    page.node.mirror = {"last_error": EVIL, "pods": [{"name": EVIL, "node": EVIL, "roles": {EVIL: EVIL}}]}
+    page.node.mirror.last_error = EVIL
+    page.node.pods.known = [{"name": EVIL, "roles": {EVIL: EVIL}, "addresses": [EVIL], "ready": True}]
     page.open(status_reply(msgspec.structs.replace(group, history=(transition,)), node=EVIL))
     assert page.text("h1") == EVIL
     assert page.run("return document.querySelectorAll('img, main script').length") == 0
@@ -185,15 +199,20 @@ def test_what_strangers_say_is_text(page: Page) -> None:
 
 
 def test_pods_of_the_group(page: Page) -> None:
-    pods = [
-        {"name": "carp-a", "node": "node-1", "roles": {"web": "master"}},
-        {"name": "carp-b", "node": "node-2", "roles": {"web": "backup"}},
+    page.node.pods.known = [
+        {"name": "carp-a", "roles": {"web": "master"}, "addresses": ["10.0.0.11"], "ready": True},
+        {"name": "carp-b", "roles": {"web": "backup"}, "addresses": ["10.0.0.12"], "ready": False},
     ]
-    page.node.mirror = {"api": "ok", "lag_seconds": 0.25, "pods": pods}
+    page.node.mirror.api, page.node.mirror.last_error = ApiState.REFUSED, "the right to patch pods is missing"
+    page.node.mirror.missing_rights = {"patch pods"}
+    page.node.mirror.pending_since = page.node.now - 2.5
     page.open(status_reply())
     text = page.text("main section:last-child")
-    for words in ("Kubernetes", "lag seconds\n0.25", "carp-a", "node-2", "master web", "backup web"):
-        assert words in text
+    for words in (
+        "Kubernetes", "refused", "behind for 2.5 s", "the right to patch pods is missing", "carp-a", "10.0.0.11",
+        "master web", "carp-b (not ready)", "backup web", "PODS AS OF 04:40:50Z",
+    ):  # fmt: skip
+        assert words in text, words
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

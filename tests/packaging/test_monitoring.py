@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from sidecar.agent.metrics import TABLE, Facts, render
+from sidecar.agent.state import MirrorStatus
 from tests.fakes.statuses import status_reply
 from tools import dashboard
 
@@ -55,7 +56,10 @@ QUERIES = {**alert_queries(), **dashboard_queries()}
 
 
 def test_promtool_finds_no_fault_with_the_metrics(promtool: str) -> None:
-    assert run(promtool, "check", "metrics", given=render(Facts(status=status_reply()))) == ""
+    assert (
+        run(promtool, "check", "metrics", given=render(Facts(status=status_reply(), mirror=MirrorStatus(last_lag=1.0))))
+        == ""
+    )
 
 
 def test_the_rules_are_rules(promtool: str) -> None:
@@ -131,8 +135,10 @@ def test_panels_lie_side_by_side_and_not_over_one_another() -> None:
 def test_every_metric_but_those_of_the_build_is_watched_by_somebody() -> None:
     unwatched = {metric.name for metric in TABLE} - series_in(QUERIES.values())
     assert unwatched == {
+        "carp_api_state",
         "carp_build_info",
         "carp_demotion",
+        "carp_events_dropped_total",
         "carp_loop_lag_max_seconds",
         "carp_role_since_timestamp_seconds",
     }

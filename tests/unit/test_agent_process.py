@@ -239,3 +239,19 @@ def test_without_its_parent_a_listener_ends_too() -> None:
     with listening() as (agent, _):
         agent.channel.close()
         assert agent.process.wait(60) == 1
+
+
+def test_the_pods_of_the_group_are_listed_with_their_roles(api: ApiServer, tmp_path: Path) -> None:
+    labels = {"app": "carp", "carp-role": "backup"}
+    api.store.create("edge", {"metadata": {"name": "carp-2", "labels": labels}})
+    api.store.create("edge", {"metadata": {"name": "other", "labels": {"app": "other"}}})
+    with listening(api.write_kubeconfig(tmp_path / "config")) as (agent, port):
+        agent.channel.send(ROLES)
+        until(lambda: "carp-role" in pod(api)["labels"], "the role is written")
+        status, body = get(port, "/pods") or (0, "{}")
+        listed = json.loads(body)
+        assert (status, listed["error"]) == (200, "")
+        assert [(each["name"], each["roles"]) for each in listed["pods"]] == [
+            ("carp-1", {"web": "master"}),
+            ("carp-2", {"web": "backup"}),
+        ]

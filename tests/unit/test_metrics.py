@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
 from sidecar.agent.metrics import TABLE, Facts, render
+from sidecar.agent.state import ApiState, MirrorStatus
 from sidecar.ipc.messages import LeaseStatus
 from sidecar.protocol.types import DropReason, Reason, Role
 from tests.fakes.statuses import PEER, group_status, status_reply
@@ -25,6 +27,14 @@ def samples(text: str) -> dict[str, float]:
     return found
 
 
+MIRROR = MirrorStatus(
+    requests=Counter({("patch", "pods", "200"): 3, ("list", "pods", ""): 1}),
+    api=ApiState.THROTTLED,
+    pending_since=1000.0,
+    last_lag=0.25,
+    missing_rights={"patch pods/status"},
+    events_dropped=7,
+)
 WEB = 'group="web",vhid="42"'
 
 
@@ -48,6 +58,15 @@ WEB = 'group="web",vhid="42"'
         (f"carp_lease_remaining_seconds{{{WEB}}}", 1.5),
         (f"carp_demotion{{{WEB}}}", 240),
         (f'carp_demotion_weight{{{WEB},source="maintenance"}}', 240),
+        (f"carp_disturbances_total{{{WEB}}}", 0),
+        ("carp_label_lag_seconds", 2.5),
+        ("carp_label_last_lag_seconds", 0.25),
+        ('carp_api_requests_total{verb="patch",resource="pods",code="200"}', 3),
+        ('carp_api_requests_total{verb="list",resource="pods",code="none"}', 1),
+        ('carp_api_state{state="throttled"}', 1),
+        ('carp_api_state{state="ok"}', 0),
+        ("carp_missing_rights", 1),
+        ("carp_events_dropped_total", 7),
         ('carp_interface_up{interface="eth0"}', 1),
         ('carp_packets_dropped_total{interface="eth0",reason="unknown-vhid"}', 7),
         ('carp_loop_lag_seconds_bucket{le="0.001"}', 8),
@@ -59,7 +78,7 @@ WEB = 'group="web",vhid="42"'
     ],
 )
 def test_what_the_status_says(series: str, value: float) -> None:
-    assert samples(render(Facts(status=status_reply())))[series] == value
+    assert samples(render(Facts(status=status_reply(), mirror=MIRROR, now=1002.5)))[series] == value
 
 
 def test_a_node_without_a_lease_has_no_remaining_one() -> None:
@@ -69,7 +88,7 @@ def test_a_node_without_a_lease_has_no_remaining_one() -> None:
 
 
 def test_each_family_has_its_help_and_its_type_once_and_before_its_samples() -> None:
-    text = render(Facts(status=status_reply(group_status(), group_status(name="db", vhid=43))))
+    text = render(Facts(status=status_reply(group_status(), group_status(name="db", vhid=43)), mirror=MIRROR))
     names: list[str] = []
     for line in text.splitlines():
         if line.startswith("# HELP"):

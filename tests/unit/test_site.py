@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 
 import pytest
 
+from sidecar.agent.pods import Pods
 from sidecar.agent.question import Engine, NoAnswerError
 from sidecar.agent.site import Answer, Site
+from sidecar.agent.state import ApiState, MirrorStatus
 from sidecar.ipc.messages import StatusReply
 from sidecar.observe.status import as_json_text
 from tests.fakes.statuses import group_status, status_reply
 
-MIRROR = {"labels": "late"}
+MIRROR = MirrorStatus(api=ApiState.REFUSED, pending_since=1795408806.068)
 
 
 class FakeEngine(Engine):
@@ -27,8 +28,11 @@ class FakeEngine(Engine):
         return self.reply
 
 
-def get(path: str, reply: StatusReply | None, mirror: Mapping[str, object] | None = None) -> Answer:
-    return asyncio.run(Site(FakeEngine(reply), lambda: mirror, wall=lambda: 1795408808.068).get(path))
+NOW = 1795408808.068
+
+
+def get(path: str, reply: StatusReply | None, mirror: MirrorStatus | None = None) -> Answer:
+    return asyncio.run(Site(FakeEngine(reply), mirror=mirror, wall=lambda: NOW).get(path))
 
 
 def text(answer: Answer) -> tuple[int, str]:
@@ -58,9 +62,27 @@ def test_not_ready_is_who_takes_no_part_in_an_election() -> None:
 def test_the_status_is_the_commands_and_the_mirrors() -> None:
     answer = get("/status", status_reply(), MIRROR)
     document = json.loads(answer.body)
-    assert (answer.status, answer.kind, document.pop("mirror")) == (200, "application/json", MIRROR)
+    assert (answer.status, answer.kind, document.pop("mirror")) == (200, "application/json", MIRROR.document(NOW))
     assert document.pop("time") == "2026-11-23T04:40:08.068Z"
     assert document == json.loads(as_json_text(status_reply()))
+
+
+def test_the_mirror_has_metrics_of_its_own() -> None:
+    assert b"carp_label_lag_seconds 2\n" in get("/metrics", None, MIRROR).body
+
+
+def test_pods_are_there_where_kubernetes_is() -> None:
+    class Listed(Pods):
+        def __init__(self) -> None:
+            pass
+
+        async def look(self) -> dict[str, object]:
+            return {"pods": []}
+
+    site = Site(FakeEngine(None), mirror=MIRROR, pods=Listed())
+    answer = asyncio.run(site.get("/pods"))
+    assert (answer.status, answer.kind, json.loads(answer.body)) == (200, "application/json", {"pods": []})
+    assert get("/pods", status_reply()).status == 404
 
 
 def test_no_status_is_told_as_json_too() -> None:
