@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.children import Child, spawn
 from sidecar.exits import EXIT_FAILED, ExitError
@@ -118,12 +118,12 @@ class Elector:
                 return  # given up meanwhile, while this process was not run: the VIPs may be a successor's by now
         self._obey(message)
 
-    def tell(self, message: Message) -> None:
+    def tell(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Tell the engine something, if there is one that is ready; one that does not read is ended."""
         if self.child is None or not self.ready:
             return
         try:
-            self.child.channel.send(message)
+            self.child.channel.send(message, descriptors)
         except ChannelClosedError:
             return  # its end arrives as SIGCHLD
         except BlockingIOError:

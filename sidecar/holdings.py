@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
 
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_SETTINGS, ExitError
-from sidecar.ipc.messages import Disturbed, OpenInterface
+from sidecar.ipc.messages import Disturbed, LinkChanged, Message, OpenInterface
 from sidecar.ipc.plan import GroupPlan
 from sidecar.leases import Leases
 from sidecar.net import sockets
@@ -49,6 +49,8 @@ class Holdings:
         self._memberships: dict[tuple[str, str], socket.socket] = {}
         self._gone: set[str] = set()
         """Interfaces of ours that were deleted or renamed."""
+        self._replaced: set[str] = set()
+        """Interfaces that the engine has to be told of anew."""
 
     def open(self) -> int:
         """Read the links; return the descriptor that becomes readable when one changes."""
@@ -80,14 +82,38 @@ class Holdings:
                 raise ExitError(EXIT_SETTINGS, f"CARP_INTERFACE: {group.interface} {fault}; there are: {self._names()}")
             if group.interface not in self.sockets:
                 self.sockets[group.interface] = self._open_sockets(group.interface)
-            if group.transport == "multicast":
-                self._join(group, link.index)
+            self._join(group, link.index)
             try:
                 self.leases.place(group.name, index=link.index)
             except (VirtualMacError, VirtualArpError) as error:
                 raise ExitError(EXIT_SETTINGS, f"CARP_MAC: {error}; use CARP_MAC=interface") from error
 
+    def _reopen(self, link: Link) -> bool:
+        """Go over to another interface of the same name; return whether that worked. Raises ExitError."""
+        groups = [group for group in self._groups if group.interface == link.name]
+        old = self.links[link.name]
+        log.warning("interface %s was replaced (index %d -> %d)", link.name, old.index, link.index)
+        try:
+            opened = self._open_sockets(link.name)
+            for membership in [each for each in self._memberships if each[0] == link.name]:
+                self._memberships.pop(membership).close()
+            for group in groups:
+                self._join(group, link.index)
+                self.leases.move(group.name, index=link.index)
+        except (ExitError, OSError, VirtualMacError, VirtualArpError) as error:
+            if isinstance(error, ExitError) and error.code == EXIT_PRIVILEGE:
+                raise
+            log.error("%s; it is tried again when something changes", error)  # noqa: TRY400 - for the operator
+            return False
+        for sock in self.sockets[link.name].every:
+            sock.close()
+        self.sockets[link.name] = opened
+        self._replaced.add(link.name)
+        return True
+
     def _join(self, group: GroupPlan, index: int) -> None:
+        if group.transport != "multicast":
+            return
         for path in group.paths:
             membership = (group.interface, path.multicast_group)
             if membership not in self._memberships:
@@ -106,53 +132,72 @@ class Holdings:
         except OSError as error:
             raise ExitError(EXIT_FAILED, f"cannot open a packet socket on {interface}: {error.strerror}") from error
 
-    def introductions(self) -> Iterator[tuple[OpenInterface, list[int]]]:
+    def introductions(self) -> Iterator[tuple[Message, list[int]]]:
         """Return what an engine is told of each interface, and the descriptors that go with it."""
-        for name, opened in self.sockets.items():
-            link = self.links[name]
-            message = OpenInterface(
-                interface=name,
-                index=link.index,
-                mac=link.mac,
-                up=link.up,
-                wires=tuple(opened.wires),
-                raws=tuple(opened.raws),
-            )
-            yield message, [sock.fileno() for sock in opened.every]
+        self._replaced.clear()
+        for name in self.sockets:
+            yield self._introduction(name)
+
+    def news(self, link: Link) -> tuple[Message, list[int]]:
+        """Return what the engine is told of a link that changed, with descriptors if it is another one now."""
+        if link.name in self._replaced:
+            self._replaced.discard(link.name)
+            return self._introduction(link.name)
+        return LinkChanged(interface=link.name, up=link.up, mac=link.mac), []
+
+    def _introduction(self, name: str) -> tuple[Message, list[int]]:
+        link, opened = self.links[name], self.sockets[name]
+        message = OpenInterface(
+            interface=name,
+            index=link.index,
+            mac=link.mac,
+            up=link.up,
+            wires=tuple(opened.wires),
+            raws=tuple(opened.raws),
+        )
+        return message, [sock.fileno() for sock in opened.every]
 
     def _names(self) -> str:
         return ", ".join(sorted(link.name for link in self.links.values() if link.mac)) or "none"
 
     def changed_links(self) -> list[Link]:
-        """Return those of our links that changed. Raises ExitError if one was replaced by another of the same name."""
+        """Return those of our links that changed, under the names that they have in the settings.
+
+        One that was replaced by another of the same name is opened anew. Raises ExitError.
+        """
         assert self._monitor is not None  # noqa: S101 - narrowing; open() came first
         try:
             told = self._monitor.changes()
         except LinksLostError:
             told = list(self._kernel.links())
         changed = []
-        for link in told:
+        for each in told:
+            link = self._as_known(each)
             known = self.links.get(link.name)
             if link.name not in self.sockets or known is None or known == link:
                 continue
-            if known.index != link.index:
-                if not link.up:
-                    continue  # an old one that goes, or a new one that is not there yet
-                # Sockets, memberships and leases belong to the old one: whoever runs us starts us anew.
-                raise ExitError(
-                    EXIT_FAILED, f"interface {link.name} was replaced (index {known.index} -> {link.index})"
-                )
+            # Another index and down: an old one that goes, or a new one that is not there yet.
+            if known.index != link.index and not (link.up and self._reopen(link)):
+                continue
             self.links[link.name] = link
             changed.append(link)
         self._note_gone()
         return changed
 
+    def _as_known(self, link: Link) -> Link:
+        """Return a link that was renamed under the name that the settings have for it, until another has that."""
+        if link.name in self.sockets:
+            return link
+        ours = (name for name in self.sockets if self.links[name].index == link.index and not _is_there(name))
+        return replace(link, name=next(ours, link.name))
+
     def _note_gone(self) -> None:
-        """Warn once of an interface that is deleted or renamed: it looks like one that lost its carrier."""
+        """Warn once of an interface that is deleted or renamed."""
         gone = {name for name in self.sockets if not _is_there(name)}
         for name in sorted(gone - self._gone):
-            if self.links[name].up:  # renamed as it was; the sockets know it by its index
-                fate = "its groups go on, but nobody sees its carrier until it has this name again"
+            now_called = _name_of(self.links[name].index)
+            if now_called is not None:
+                fate = f"its groups go on with {now_called}, until there is another of this name"
             else:
                 fate = "its groups wait until there is one again, with a carrier"
             log.warning("there is no interface %s any more: %s", name, fate, extra={"interface": name})
@@ -178,3 +223,10 @@ def _is_there(interface: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _name_of(index: int) -> str | None:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None

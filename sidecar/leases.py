@@ -65,6 +65,14 @@ class Leases:
             index = virtual.index
         self._placed[group] = VipLease(index=index, vips=tuple(map(ip_interface, self._groups[group].vips)))
 
+    def move(self, group: str, *, index: int) -> None:
+        """Lease the group's VIPs on another interface from now on, and not on the one before. Raises as ``place``."""
+        self.release(group)
+        if group in self._virtual:
+            self._virtual.pop(group).remove()
+        self.sentry.moved(group, index=index)
+        self.place(group, index=index)
+
     def begin(self) -> None:
         """Say what is in force, take over what an earlier life kept for this one, take off what else it left behind.
 

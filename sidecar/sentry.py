@@ -23,14 +23,15 @@ class Sentry:
     def __init__(self, groups: Sequence[GroupPlan]) -> None:
         self._vips = {group.name: tuple(ip_interface(vip) for vip in group.vips) for group in groups}
         self._interfaces = {group.name: group.interface for group in groups}
-        self._guard = Guard(self._vips, {})
+        self._homes: dict[str, int] = {}
+        self._guard = Guard(self._vips, self._homes)
         self._monitor: AddressMonitor | None = None
         self._kernel: Addresses | None = None
 
     def open(self, kernel: Addresses) -> int:
         """Read what is there; return the descriptor that becomes readable when it changes."""
         self._kernel = kernel
-        self._guard = Guard(self._vips, {name: _index(interface) for name, interface in self._interfaces.items()})
+        self._homes.update({name: _index(interface) for name, interface in self._interfaces.items()})
         self._monitor = AddressMonitor({vip.ip for vips in self._vips.values() for vip in vips})
         self._note(self._monitor.read_all())
         return self._monitor.fileno()
@@ -55,6 +56,10 @@ class Sentry:
         """Watch the VIPs that were just put or extended for so long (None: for ever)."""
         if self._monitor is not None:
             self._guard.bound(group, index=index, seconds=seconds, now=boot_time(), mark=self._monitor.mark)
+
+    def moved(self, group: str, *, index: int) -> None:
+        """Take note that the group's interface is another one now."""
+        self._homes[group] = index
 
     def released(self, group: str) -> None:
         """Watch them no more; comes before they are taken off."""

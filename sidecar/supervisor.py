@@ -29,7 +29,6 @@ from sidecar.ipc.messages import (
     Bound,
     Done,
     HandOver,
-    LinkChanged,
     Maintain,
     Message,
     Release,
@@ -266,7 +265,10 @@ class Supervisor:
 
     def _links_changed(self) -> None:
         for link in self._holdings.changed_links():
-            self._elector.tell(LinkChanged(interface=link.name, up=link.up, mac=link.mac))
+            self._elector.tell(*self._holdings.news(link))
+            for group in self._plan.groups:
+                if group.interface == link.name:
+                    self._follow(group.name)  # what an interface bore that was replaced is gone with it
 
     def _addresses_changed(self) -> None:
         self._links_changed()  # a lost carrier explains a lot

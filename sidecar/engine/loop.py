@@ -104,7 +104,9 @@ class Engine:
         was not run hears first what was said in the meantime."""
         promised = self._timers.next()
         for fd, _ in self._poll.poll(self._timeout()):
-            self._handlers[fd](self._clock())
+            handler = self._handlers.get(fd)  # none where what was just heard closed it
+            if handler is not None:
+                handler(self._clock())
         now = self._clock()
         if promised is not None and promised <= now:
             self._lag.note(now - promised)
@@ -165,7 +167,7 @@ class Engine:
             now = self._clock()
             match message:
                 case OpenInterface():
-                    self._open(message, fds)
+                    self._open(message, fds, now)
                 case StartGroup():
                     self._start(message, now)
                 case LinkChanged():
@@ -196,13 +198,23 @@ class Engine:
             case _:
                 log.error("the parent sent a %s, which is not for the engine", type(message).__name__)
 
-    def _open(self, message: OpenInterface, fds: list[int]) -> None:
+    def _open(self, message: OpenInterface, fds: list[int], now: float) -> None:
         inherited = [socket.socket(fileno=fd) for fd in fds]
         wires = dict(zip(message.wires, inherited, strict=False))
         raws = dict(zip(message.raws, inherited[len(wires) :], strict=True))
-        port = Port(message.interface, message.mac, message.up, wires, raws)
-        self._ports[message.interface] = port
-        self._by_vhid[message.interface] = {}
+        port = self._ports.get(message.interface)
+        if port is None:
+            port = self._ports[message.interface] = Port(message.interface, message.mac, message.up, wires, raws)
+            self._by_vhid[message.interface] = {}
+        else:
+            # Another interface of the same name: nothing that was true of the one before still is.
+            self._link(LinkChanged(interface=port.name, up=False, mac=port.mac), now)
+            for sock in (*port.wires.values(), *port.raws.values()):
+                if self._handlers.pop(sock.fileno(), None) is not None:
+                    self._poll.unregister(sock)
+                sock.close()
+            port.wires, port.raws = wires, raws
+            self._link(LinkChanged(interface=port.name, up=message.up, mac=message.mac), now)
         for wire in wires.values():
             self._watch(wire.fileno(), partial(self._from_wire, port, wire))
 

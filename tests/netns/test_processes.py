@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.control import ControlError
 from sidecar.demo.lan import Lan, inside
 from sidecar.demo.node import SidecarNode
 from sidecar.demo.probe import arp_prober
+from sidecar.ipc.messages import GroupStatus
 from sidecar.net.addresses import Addresses
 from tests.netns.peers import role, until
 
@@ -180,20 +182,46 @@ def test_a_parent_that_hangs_ends_the_mastership(sidecar: SidecarNode, backup: S
     assert "no renewal of the lease was confirmed for 2 s" in sidecar.log
 
 
-def test_an_interface_that_is_replaced_ends_the_sidecar_so_that_it_is_started_anew(
-    lan: Lan, sidecar: SidecarNode
+def test_an_interface_that_is_replaced_is_gone_over_to_and_groups_on_others_notice_nothing(
+    lan: Lan, tmp_path: Path, settings: dict[str, str]
 ) -> None:
     node = lan.nodes[0]
-    until(lambda: role(sidecar) == "master", "it is master")
-    for step in (
-        "link del eth0",
-        "link add eth0 type veth peer name other",
-        "addr add 10.77.0.1/24 dev eth0",
-        "link set other up",
-        "link set eth0 up",
-    ):
+    for step in ("link add side0 type veth peer name side1", "addr add 10.88.0.1/24 dev side0", "link set side1 up"):
         node.run(["ip", *step.split()])
-    assert sidecar.wait() == 1
+    node.run(["ip", "link", "set", "side0", "up"])
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"groups:\n- {{name: web, vhid: 42, vips: ['{VIP}', '{VIP6}'], interface: eth0}}\n"
+        "- {name: db, vhid: 43, vips: [10.88.0.100], interface: side0}\n"
+    )
+    both = {"CARP_PASSWORD": SECRET, "CARP_CONFIG_FILE": str(config), "CARP_INTERFACE": ""}
+
+    def groups() -> dict[str, GroupStatus]:
+        with contextlib.suppress(ControlError):
+            return {group.name: group for group in sidecar.status().groups}
+        return {}
+
+    def roles() -> list[str]:
+        return [group.role for group in groups().values()]
+
+    with (
+        SidecarNode(node, tmp_path, both) as sidecar,
+        SidecarNode(lan.nodes[1], tmp_path, settings | {"CARP_ADVSKEW": "100"}) as peer,
+    ):
+        until(lambda: roles() == ["master"] * 2 and role(peer) == "backup", "it is master of both")
+        before = groups()["db"], sidecar.pids()
+        lan.remove_interface(node)
+        until(lambda: role(peer) == "master", "the peer takes over")
+        lan.make_interface(node)
+        until(lambda: groups().get("web") and groups()["web"].master == lan.nodes[1].address, "it hears the peer")
+        assert roles() == ["backup", "master"]
+        peer.kill_all()
+        until(lambda: roles() == ["master"] * 2, "it takes over again")
+        until(lambda: VIP in addresses(sidecar) and VIP6 in addresses(sidecar), "it binds on the new interface")
+        with arp_prober(lan, VIP) as prober:
+            until(lambda: prober.answers().received, "it answers there")
+        after = groups()["db"]
+        assert (after.transitions, after.since, sidecar.pids()) == (before[0].transitions, before[0].since, before[1])
     assert "interface eth0 was replaced" in sidecar.log
 
 

@@ -215,6 +215,26 @@ def test_a_lost_carrier_releases_and_its_return_begins_anew(engine: DrivenEngine
     assert without_snapshots(engine.said()) == [BIND]
 
 
+@pytest.mark.parametrize("up", [True, False])
+def test_another_interface_of_the_same_name_is_begun_with_anew(
+    engine: DrivenEngine, far: socket.socket, up: bool
+) -> None:
+    become_master(engine, far)
+    near, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, other:
+        near.setblocking(False)
+        other.setblocking(False)
+        engine.open(near, up=up)
+        assert without_snapshots(engine.said()) == [RELEASE]
+        engine.tell(RELEASED)
+        group = engine.group()
+        assert (group.role, group.reason) == (("backup", "link-up") if up else ("init", "link-down"))
+        engine.tell(LinkChanged(interface="eth0", up=True, mac=MAC))
+        engine.pass_time(3.0)
+        assert without_snapshots(engine.said()) == [BIND]
+        assert (sent(other), sent(far)) == (["advert 1"], [])
+
+
 def test_another_mac_is_used_from_then_on_and_changes_no_role(engine: DrivenEngine, far: socket.socket) -> None:
     become_master(engine, far)
     other = bytes.fromhex("020000000099")
