@@ -63,6 +63,7 @@ class Daemons:
             if node not in pods and not (rolling and old):
                 self._begin(template, node, generation)
         whole = self._pods(daemonset)
+        self._elect(whole)  # where all are new
         done = [pod for pod in whole if self._generation(pod) == generation]
         status = {
             "currentNumberScheduled": len(whole),
