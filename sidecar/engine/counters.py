@@ -31,6 +31,10 @@ class Counters(Protocol):
         """Take note of an advert that password number ``password`` signed. Raises PacketError if it is refused."""
         ...
 
+    def change_keys(self, plan: GroupPlan) -> None:
+        """Go on with the keys of ``plan``."""
+        ...
+
 
 class Continued:
     """``compat``: random at first, then one more than the last that was sent or heard (``carp_send_ad``, ip_carp.c)."""
@@ -50,12 +54,15 @@ class Continued:
         """Go on from the counter that was heard, as every implementation does."""
         self._last = arrival.header.counter
 
+    def change_keys(self, plan: GroupPlan) -> None:
+        """Do nothing: no key is involved."""
+
 
 class SealedCounters:
     """``strict``: the counter is a seal (``protocol.seal``). ``wall`` returns Unix seconds."""
 
     def __init__(self, plan: GroupPlan, *, wall: Callable[[], float] = time.time) -> None:
-        self._seals = tuple(Seal(key=key, vhid=plan.vhid) for key in (plan.key, *plan.accepted_keys))
+        self._seals = _seals(plan)
         # One for each source, as receivers keep them apart: at the fastest timing one for two families would run away.
         self._tickers: dict[IPAddress, Ticker] = {}
         self._anchored: tuple[float, float] | None = None
@@ -90,6 +97,10 @@ class SealedCounters:
         if reason is not None:
             raise PacketError(reason, self._explain(reason))
 
+    def change_keys(self, plan: GroupPlan) -> None:
+        """Seal and break seals with other keys; what each sender said last is remembered."""
+        self._seals = _seals(plan)
+
     def _explain(self, reason: DropReason) -> str:
         match reason:
             case DropReason.BROKEN_SEAL:
@@ -105,3 +116,7 @@ class SealedCounters:
                 return (
                     f"sealed more than {self._allowed:.0f} s away from this node's clock: set both nodes' clocks (NTP)"
                 )
+
+
+def _seals(plan: GroupPlan) -> tuple[Seal, ...]:
+    return tuple(Seal(key=key, vhid=plan.vhid) for key in (plan.key, *plan.accepted_keys))

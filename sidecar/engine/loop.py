@@ -21,9 +21,12 @@ from sidecar.engine.timers import Timers
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Bound,
+    ChangeGroup,
+    CloseInterface,
     Demote,
     Disturbed,
     GroupStatus,
+    GroupStopped,
     HandOver,
     InterfaceStatus,
     LinkChanged,
@@ -37,6 +40,7 @@ from sidecar.ipc.messages import (
     StatusReply,
     StatusRequest,
     Stop,
+    StopGroup,
     Stopped,
 )
 from sidecar.net import sockets
@@ -74,6 +78,8 @@ class Engine:
         self._timers = Timers()
         self._lag = Lag()
         self._unfinished: set[str] = set()
+        self._leaving: set[str] = set()
+        """Groups that end while the others go on."""
         self._failing: set[str] = set()
         self._standing = Standing()
         self._roles_changed = False
@@ -135,6 +141,9 @@ class Engine:
             self._roles_changed = True
         if runner.finished:
             self._unfinished.discard(runner.plan.name)
+            if runner.plan.name in self._leaving:
+                self._forget(runner)
+                return
         if runner.port.failing is not (runner.port.name in self._failing):
             self._demote_for(runner.port)
 
@@ -168,19 +177,33 @@ class Engine:
             match message:
                 case OpenInterface():
                     self._open(message, fds, now)
+                case CloseInterface(interface=name):
+                    self._close(self._ports.pop(name))
                 case StartGroup():
                     self._start(message, now)
                 case LinkChanged():
                     self._link(message, now)
-                case Bound(group=name, error=error):
-                    self._feed(self._groups[name], events.LeaseAnswered(error=error), now)
-                case Released(group=name):
-                    self._feed(self._groups[name], events.LeaseReleased(), now)
-                case Disturbed(group=name, detail=detail):
-                    self._groups[name].note_disturbance(detail)
-                    self._feed(self._groups[name], events.LeaseDisturbed(), now)
+                case ChangeGroup() | StopGroup() | Bound() | Released() | Disturbed():
+                    self._obey_for_a_group(message, now)
                 case _:
                     self._obey_as_a_whole(message, now)
+
+    def _obey_for_a_group(self, message: ChangeGroup | StopGroup | Bound | Released | Disturbed, now: float) -> None:
+        runner = self._groups[message.group.name if isinstance(message, ChangeGroup) else message.group]
+        match message:
+            case ChangeGroup(group=plan, lease=lease):
+                runner.change(plan, lease=lease, now=now)
+                self._settle(runner)
+            case StopGroup(group=name):
+                self._leaving.add(name)
+                self._feed(runner, events.Stop(), now)
+            case Bound(error=error):
+                self._feed(runner, events.LeaseAnswered(error=error), now)
+            case Released():
+                self._feed(runner, events.LeaseReleased(), now)
+            case Disturbed(detail=detail):
+                runner.note_disturbance(detail)
+                self._feed(runner, events.LeaseDisturbed(), now)
 
     def _obey_as_a_whole(self, message: Message, now: float) -> None:
         match message:
@@ -204,19 +227,28 @@ class Engine:
         raws = dict(zip(message.raws, inherited[len(wires) :], strict=True))
         port = self._ports.get(message.interface)
         if port is None:
-            port = self._ports[message.interface] = Port(message.interface, message.mac, message.up, wires, raws)
+            port = Port(message.interface, message.mac, message.up, wires, raws, index=message.index)
+            self._ports[port.name] = port
             self._by_vhid[message.interface] = {}
         else:
             # Another interface of the same name: nothing that was true of the one before still is.
-            self._link(LinkChanged(interface=port.name, up=False, mac=port.mac), now)
-            for sock in (*port.wires.values(), *port.raws.values()):
-                if self._handlers.pop(sock.fileno(), None) is not None:
-                    self._poll.unregister(sock)
-                sock.close()
+            is_another = port.index != message.index
+            if is_another:
+                self._link(LinkChanged(interface=port.name, up=False, mac=port.mac), now)
+            self._close(port)
             port.wires, port.raws = wires, raws
-            self._link(LinkChanged(interface=port.name, up=message.up, mac=message.mac), now)
+            if is_another:
+                port.index = message.index
+                self._link(LinkChanged(interface=port.name, up=message.up, mac=message.mac), now)
         for wire in wires.values():
             self._watch(wire.fileno(), partial(self._from_wire, port, wire))
+
+    def _close(self, port: Port) -> None:
+        for wire in port.wires.values():
+            del self._handlers[wire.fileno()]
+            self._poll.unregister(wire.fileno())
+        for sock in (*port.wires.values(), *port.raws.values()):
+            sock.close()
 
     def _start(self, message: StartGroup, now: float) -> None:
         plan = message.group
@@ -227,8 +259,20 @@ class Engine:
         for demotion in self._standing.concerning(interface=plan.interface, ignore_link=plan.ignore_link):
             runner.handle(demotion, now)
         runner.start(resume=message.resume, now=now)
+        self._roles_changed = True  # also of a group that waits for its link
         self._settle(runner)
         self._note_carrier(runner.port, now)
+
+    def _forget(self, runner: GroupRunner) -> None:
+        name, port = runner.plan.name, runner.port
+        self._leaving.discard(name)
+        self._timers.arm(name, None)
+        del self._groups[name]
+        del self._by_vhid[port.name][runner.plan.vhid]
+        port.groups -= 1
+        self._roles_changed = True
+        self._channel.send(GroupStopped(group=name))
+        self._note_carrier(port, self._clock())
 
     def _link(self, message: LinkChanged, now: float) -> None:
         port = self._ports[message.interface]

@@ -34,6 +34,7 @@ class Port:
     up: bool
     wires: Mapping[int, Socket]
     raws: Mapping[int, Socket] = field(default_factory=dict)
+    index: int = 0
     drops: Counter[DropReason] = field(default_factory=Counter)
     """Packets that were dropped before any group could be told."""
     strangers: Peers = field(default_factory=Peers)

@@ -20,7 +20,7 @@ from sidecar.ipc.plan import GroupPlan
 from sidecar.net import neighbor, sockets
 from sidecar.protocol import effects, packet, timing
 from sidecar.protocol.auth import Authenticator
-from sidecar.protocol.events import AdvertReceived, Event, Start
+from sidecar.protocol.events import AdvertReceived, Event, Reconfigured, Start
 from sidecar.protocol.machine import Group
 from sidecar.protocol.packet import PacketError
 from sidecar.protocol.seal import Sealed
@@ -47,34 +47,11 @@ class GroupRunner:
     def __init__(
         self, plan: GroupPlan, port: Port, tell_parent: Callable[[Message], None], *, lease: float | None = None
     ) -> None:
-        self.plan = plan
         self.port = port
-        paths = [Path(each, transport=plan.transport, port=port) for each in plan.paths]
-        self.paths: dict[int, Path] = {path.source.version: path for path in paths}
-        """By IP version, the main one first."""
         port.groups += 1
         self.vips = tuple(ip_interface(vip).ip for vip in plan.vips)
-        self.authenticators = tuple(
-            Authenticator(key=key, vhid=plan.vhid, addresses=self.vips) for key in (plan.key, *plan.accepted_keys)
-        )
-        """The first one signs; the others are accepted, so that a password can be changed node by node."""
-        timers = {"advbase": plan.advbase, "advskew": plan.advskew, "dead_ratio": plan.dead_ratio}
-        self._standing = timing.standing(**timers)
-        self.group = Group(
-            GroupConfig(
-                name=plan.name,
-                vhid=plan.vhid,
-                source=paths[0].source,
-                second_source=paths[1].source if len(paths) > 1 else None,
-                advbase=plan.advbase,
-                advskew=plan.advskew,
-                dead_ratio=plan.dead_ratio,
-                preempt=plan.preempt,
-                preempt_delay=plan.preempt_delay,
-                startup_delay=plan.startup_delay,
-                lease=timing.lease(**timers) if lease is None else lease,
-            )
-        )
+        self._obey(plan)
+        self.group = Group(self._config(lease))
         self.peers = Peers()
         self.finished = False
         self.role_changed = False
@@ -99,7 +76,39 @@ class GroupRunner:
         self._reason = ""
         self._detail = ""
 
+    def _obey(self, plan: GroupPlan) -> None:
+        self.plan = plan
+        paths = [Path(each, transport=plan.transport, port=self.port) for each in plan.paths]
+        self.paths: dict[int, Path] = {path.source.version: path for path in paths}
+        """By IP version, the main one first."""
+        self.authenticators = tuple(
+            Authenticator(key=key, vhid=plan.vhid, addresses=self.vips) for key in (plan.key, *plan.accepted_keys)
+        )
+        """The first one signs; the others are accepted, so that a password can be changed node by node."""
+        self._standing = timing.standing(advbase=plan.advbase, advskew=plan.advskew, dead_ratio=plan.dead_ratio)
+
+    def _config(self, lease: float | None) -> GroupConfig:
+        plan, paths = self.plan, tuple(self.paths.values())
+        timers = {"advbase": plan.advbase, "advskew": plan.advskew, "dead_ratio": plan.dead_ratio}
+        return GroupConfig(
+            name=plan.name,
+            vhid=plan.vhid,
+            source=paths[0].source,
+            second_source=paths[1].source if len(paths) > 1 else None,
+            preempt=plan.preempt,
+            preempt_delay=plan.preempt_delay,
+            startup_delay=plan.startup_delay,
+            lease=timing.lease(**timers) if lease is None else lease,
+            **timers,
+        )
+
     # In ----------------------------------------------------------------------------------------------------------
+
+    def change(self, plan: GroupPlan, *, lease: float | None, now: float) -> None:
+        """Go on with other settings, of which interface, vhid, VIPs and own addresses are the same."""
+        self._obey(plan)
+        self._counters.change_keys(plan)
+        self.handle(Reconfigured(self._config(lease)), now)
 
     def start(self, *, resume: bool, now: float) -> None:
         """Begin, as the master that an earlier engine was if ``resume``."""

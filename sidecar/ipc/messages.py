@@ -30,6 +30,7 @@ class OpenInterface(Message, frozen=True, tag=True):
     """The engine may use this interface: its sockets come with the message. ``mac`` is 6 bytes.
 
     First a packet socket for each of the IP versions ``wires``, then a raw IP socket for each of ``raws``, for unicast.
+    They replace those that came before.
     """
 
     interface: str
@@ -49,6 +50,25 @@ class StartGroup(Message, frozen=True, tag=True):
     group: GroupPlan
     resume: bool
     lease: float | None = None
+
+
+class ChangeGroup(Message, frozen=True, tag=True):
+    """Go on with other settings of a group that runs: its interface, vhid, VIPs and own addresses are the same."""
+
+    group: GroupPlan
+    lease: float | None = None
+
+
+class StopGroup(Message, frozen=True, tag=True):
+    """Have this group hand over and end; GroupStopped follows, and then nothing of it any more."""
+
+    group: str
+
+
+class CloseInterface(Message, frozen=True, tag=True):
+    """No group uses this interface any more."""
+
+    interface: str
 
 
 class LinkChanged(Message, frozen=True, tag=True):
@@ -304,6 +324,12 @@ class Snapshot(Message, frozen=True, tag=True):
     groups: tuple[GroupRole, ...]
 
 
+class GroupStopped(Message, frozen=True, tag=True):
+    """The answer to StopGroup: this group has handed over and is gone."""
+
+    group: str
+
+
 class Stopped(Message, frozen=True, tag=True):
     """All groups have handed over; the engine ends now."""
 
@@ -333,6 +359,9 @@ class StartAgent(Message, frozen=True, tag=True):
 AnyMessage = (
     OpenInterface
     | StartGroup
+    | ChangeGroup
+    | StopGroup
+    | CloseInterface
     | LinkChanged
     | Bound
     | Released
@@ -351,6 +380,7 @@ AnyMessage = (
     | Maintain
     | Done
     | Snapshot
+    | GroupStopped
     | Stopped
     | StartAgent
 )

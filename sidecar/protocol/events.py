@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sidecar.protocol.types import BOW_OUT, IPAddress
+from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,13 @@ class Promote:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """Go on in the same role with other settings; the group's name, vhid and addresses stay."""
+
+    config: GroupConfig
+
+
+@dataclass(frozen=True, slots=True)
 class HandOver:
     """As master, say goodbye and yield to whoever stands up; where nobody does, go on."""
 
@@ -103,6 +110,7 @@ Event = (
     | LeaseDisturbed
     | Demote
     | Promote
+    | Reconfigured
     | HandOver
     | Stop
 )

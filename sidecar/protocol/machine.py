@@ -123,6 +123,8 @@ class Group:
             case events.Promote(name=name):
                 self.demotions.give_back(name)
                 done = []
+            case events.Reconfigured(config=config):
+                done = self._reconfigure(config, now)
             case events.HandOver():
                 done = self._hand_over(now)
             case events.Stop(keep=keep):
@@ -139,6 +141,19 @@ class Group:
         if resume:
             return self._become_master(Reason.RESUMED, "the lease of the engine before this one still stood", now)
         return self._become_backup(Reason.START, "listening for a master", now)
+
+    def _reconfigure(self, config: GroupConfig, now: float) -> list[Effect]:
+        """Stay what we are: a master begins its clockwork and its lease anew, a backup its wait for the master.
+
+        A turn to stand up and delays that run already end when they would have.
+        """
+        self.config = config
+        if self._mastership is not None:
+            self._mastership = self._clockwork(now)
+            return [*self._advertise(self._mastership, now), effects.Bind()]
+        if self.role is Role.BACKUP and self._down_reason is Reason.MASTER_DOWN:
+            self._arm_down(now + self.master_down)
+        return []
 
     def _link(self, *, up: bool, now: float) -> list[Effect]:
         if up:
@@ -392,11 +407,14 @@ class Group:
         changed = self._switch(reason, detail)
         self._ears.forget()
         self._yields_until = -math.inf
-        config = self.config
-        patience = timing.patience(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
-        self._mastership = Mastership(now, interval=self.interval, lease=config.lease, patience=patience)
+        self._mastership = self._clockwork(now)
         # The advert first: it stops the other backups while the kernel binds.
         return [*self._advertise(self._mastership, now), effects.Bind(), changed]
+
+    def _clockwork(self, now: float) -> Mastership:
+        config = self.config
+        patience = timing.patience(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
+        return Mastership(now, interval=self.interval, lease=config.lease, patience=patience)
 
     def _become_backup(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Begin to listen, at the start or when the link returns."""

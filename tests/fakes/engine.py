@@ -75,9 +75,9 @@ class DrivenEngine(Engine):
         self.now += seconds
         self.serve()
 
-    def open(self, sock: socket.socket, *, interface: str = "eth0", up: bool = True) -> None:
+    def open(self, sock: socket.socket, *, interface: str = "eth0", index: int = 2, up: bool = True) -> None:
         """Hand a packet socket over."""
-        self.parent.send(OpenInterface(interface=interface, index=2, mac=MAC, up=up), [sock.fileno()])
+        self.parent.send(OpenInterface(interface=interface, index=index, mac=MAC, up=up), [sock.fileno()])
         self.serve()
 
     def start(self, plan: GroupPlan, *, resume: bool = False) -> None:

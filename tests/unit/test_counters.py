@@ -69,6 +69,19 @@ class Node:
         return None
 
 
+def test_other_keys_forget_nothing_of_what_was_heard() -> None:
+    node, peer = Node(), Node()
+    first = peer.say()
+    assert node.refuse(first) is None
+    both = group_plan(replay="strict", key=NEW_KEY, accepted_keys=(peer.plan.key,))
+    node.counters.change_keys(both)
+    assert node.refuse(first, password=1) is DropReason.REPLAYED
+    peer.counters.change_keys(both)
+    peer.pass_time(1.0)
+    node.pass_time(1.0)
+    assert node.refuse(peer.say()) is None
+
+
 # compat --------------------------------------------------------------------------------------------------------------
 
 

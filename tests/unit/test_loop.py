@@ -14,11 +14,15 @@ import pytest
 from sidecar.ipc.messages import (
     Bind,
     Bound,
+    ChangeGroup,
+    CloseInterface,
     Demote,
     GroupRole,
+    GroupStopped,
     HandOver,
     LinkChanged,
     Message,
+    OpenInterface,
     Promote,
     Release,
     Released,
@@ -27,6 +31,7 @@ from sidecar.ipc.messages import (
     StatusReply,
     StatusRequest,
     Stop,
+    StopGroup,
     Stopped,
     encode,
 )
@@ -224,7 +229,7 @@ def test_another_interface_of_the_same_name_is_begun_with_anew(
     with near, other:
         near.setblocking(False)
         other.setblocking(False)
-        engine.open(near, up=up)
+        engine.open(near, index=3, up=up)
         assert without_snapshots(engine.said()) == [RELEASE]
         engine.tell(RELEASED)
         group = engine.group()
@@ -588,3 +593,99 @@ def test_adverts_that_do_not_leave_demote_every_group_until_they_leave_again(
         engine.tell(LEASED)
     assert (engine.group().demotion, engine.group().demotions) == (0, ())
     assert "the demotion send-errors:eth0 is over" in caplog.messages
+
+
+# Groups that come, change and go -------------------------------------------------------------------------------------
+
+
+def test_one_group_hands_over_and_is_gone_while_the_other_goes_on(engine: DrivenEngine, far: socket.socket) -> None:
+    other = group_plan(name="db", vhid=43, vips=("10.0.0.201/32",))
+    become_master(engine, far)
+    engine.start(other)
+    for _ in range(3):
+        engine.pass_time(1.0)
+        engine.tell(LEASED)
+    engine.tell(Bound(group="db", error=None))
+    sent(far)
+    engine.said()
+    engine.tell(StopGroup(group="db"))
+    assert without_snapshots(engine.said()) == [Release(group="db")]
+    assert sent(far) == []
+    engine.tell(Released(group="db"))
+    assert without_snapshots(engine.said()) == [GroupStopped(group="db")]
+    assert sent(far) == ["advert 255"]
+    engine.pass_time(1.0)
+    assert [[role.name for role in each] for each in roles(engine.said())] == [["web"]]
+    assert sent(far).count("advert 1") == 1
+    engine.tell(LEASED)
+    assert [group.name for group in engine.status().groups] == ["web"]
+    engine.start(other)
+    assert engine.group("db").role == "backup"
+
+
+def test_a_group_that_holds_nothing_is_gone_at_once(engine: DrivenEngine, far: socket.socket) -> None:
+    engine.start(PLAN)
+    engine.said()
+    engine.tell(StopGroup(group="web"))
+    assert without_snapshots(engine.said()) == [GroupStopped(group="web")]
+    assert sent(far) == []
+    engine.pass_time(60.0)
+    assert (roles(engine.said()), sent(far)) == ([()], [])
+    engine.tell(Stop())
+    assert engine.run() == 0
+
+
+def test_a_group_that_is_asked_to_end_ends_too_when_the_engine_is(engine: DrivenEngine, far: socket.socket) -> None:
+    become_master(engine, far)
+    engine.tell(StopGroup(group="web"), Stop(), RELEASED)
+    assert engine.run() == 0
+    assert without_snapshots(engine.said()) == [RELEASE, GroupStopped(group="web"), Stopped()]
+
+
+def test_a_master_takes_other_settings_and_stays_master(engine: DrivenEngine, far: socket.socket) -> None:
+    become_master(engine, far)
+    engine.pass_time(0.4)
+    engine.tell(ChangeGroup(group=group_plan(vips=PLAN.vips, advskew=128, key=b"another key of 20 b.")))
+    assert without_snapshots(engine.said()) == [BIND]
+    frame = far.recv(4096)
+    header = unpack(parse_ipv4(frame[14:]).payload)
+    assert (header.advbase, header.advskew) == (1, 128)
+    verifier = Authenticator(key=b"another key of 20 b.", vhid=42, addresses=VIPS)
+    assert verifier.verify(header.counter, header.mac)
+    engine.tell(LEASED)
+    group = engine.group()
+    assert (group.role, group.transitions, group.advskew) == ("master", 2, 128)
+    sent(far)
+    engine.pass_time(1.4)
+    assert engine.said() == []
+    assert "advert 1" not in sent(far)
+    engine.pass_time(0.2)
+    assert (without_snapshots(engine.said()), sent(far)) == ([RENEW], ["advert 1"])
+
+
+def test_an_interface_gets_other_sockets_and_is_closed(engine: DrivenEngine, far: socket.socket) -> None:
+    become_master(engine, far)
+    near, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, other:
+        other.setblocking(False)
+        engine.parent.send(OpenInterface(interface="eth0", index=2, mac=MAC, up=True), [near.fileno()])
+        engine.serve()
+        engine.pass_time(1.0)
+        assert (sent(far), sent(other)) == ([], ["advert 1"])
+        engine.tell(LEASED, StopGroup(group="web"), RELEASED, CloseInterface(interface="eth0"))
+        assert sent(other) == ["advert 255"]
+        near.close()
+        with pytest.raises(ConnectionError):
+            other.send(b"")  # nobody holds the other end any more
+    assert engine.status().interfaces == ()
+
+
+def test_the_carrier_that_only_a_group_that_left_cared_for_demotes_nobody(
+    engine: DrivenEngine, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    engine.open(wire[0], interface="eth1", up=False)
+    engine.start(PLAN)
+    engine.start(group_plan(name="db", interface="eth1", vhid=43))
+    assert engine.group("web").demotion > 0
+    engine.tell(StopGroup(group="db"))
+    assert engine.group("web").demotion == 0

@@ -65,6 +65,56 @@ def kinds(done: tuple[Effect, ...]) -> list[type]:
     return [type(effect) for effect in done]
 
 
+# Other settings ------------------------------------------------------------------------------------------------------
+
+
+def test_a_master_goes_on_with_other_settings_and_tells_at_once() -> None:
+    group, at = master()
+    at += 0.4
+    assert group.handle(events.Reconfigured(replace(BASE, advskew=64)), at) == (
+        Advertise(advbase=1, advskew=64, demotion=0),
+        Bind(),
+    )
+    assert group.role is Role.MASTER
+    assert kinds(group.handle(LEASED, at)) == [Announce]
+    assert group.deadline() == pytest.approx(at + ANNOUNCE_SPACING)
+    assert kinds(group.handle(TICK, at + ANNOUNCE_SPACING)) == [Announce]
+    assert kinds(group.handle(TICK, at + 1.25)) == [Advertise, Renew]
+    assert group.handle(RELEASED, at + 1.25) == ()
+
+
+def test_a_backup_waits_anew_as_its_new_settings_have_it() -> None:
+    group = started()
+    group.handle(advert(), 1.0)
+    assert group.handle(events.Reconfigured(replace(BASE, advbase=2)), 2.0) == ()
+    assert (group.role, group.master, group.deadline()) == (Role.BACKUP, PEER, 8.0)
+
+
+def test_a_backup_that_is_to_stand_up_does_so_when_its_turn_comes_whatever_is_changed() -> None:
+    group = started(replace(BASE, advskew=64))
+    group.handle(advert(), 1.0)
+    group.handle(advert(advbase=255, advskew=255), 2.0)
+    due = group.deadline()
+    assert group.handle(events.Reconfigured(BASE), 2.0) == ()
+    assert group.deadline() == due
+
+
+def test_a_start_up_delay_that_runs_is_not_begun_anew() -> None:
+    slow = replace(BASE, startup_delay=10.0)
+    group = started(slow)
+    assert group.handle(events.Reconfigured(slow), 5.0) == ()
+    assert group.deadline() == 10.0
+
+
+def test_a_group_without_a_link_takes_other_settings_for_later() -> None:
+    group = Group(BASE)
+    group.handle(events.Start(link_up=False), 0.0)
+    assert group.handle(events.Reconfigured(replace(BASE, advbase=2)), 1.0) == ()
+    assert group.deadline() is None
+    group.handle(events.LinkChanged(up=True), 2.0)
+    assert group.deadline() == 8.0
+
+
 # A VIP that others take away -----------------------------------------------------------------------------------------
 
 
