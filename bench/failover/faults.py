@@ -122,6 +122,7 @@ def measure(setup: Setup, play: str) -> list[Outcome]:
     with stage(setup) as on:
         on.begin()
         time.sleep(SETTLED + random.uniform(0, setup.speed.interval))  # at any moment between two adverts
+        on.until(lambda: on.answers(on.first), "the first one still leads")
         looks = PLAYS[play](setup, on)
         lanes = on.observer.end()
     return [
