@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -72,22 +72,25 @@ def make(setup: Setup, node: Node, directory: Path, *, preferred: bool, mirror: 
 
 
 def kill(contender: Contender) -> None:
-    """SIGKILL all its processes, before one can react to another's end."""
-    _signal(contender, signal.SIGKILL)
+    """SIGKILL all its processes; they are stopped first, so that none can react to another's end."""
+    pids = contender.pids().values()
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        _signal(pids, number)
 
 
 @contextlib.contextmanager
 def frozen(contender: Contender) -> Iterator[None]:
     """SIGSTOP to all of its processes."""
-    _signal(contender, signal.SIGSTOP)
+    pids = contender.pids().values()
+    _signal(pids, signal.SIGSTOP)
     try:
         yield
     finally:
-        _signal(contender, signal.SIGCONT)
+        _signal(pids, signal.SIGCONT)
 
 
-def _signal(contender: Contender, number: signal.Signals) -> None:
-    for pid in contender.pids().values():
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
