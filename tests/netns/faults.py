@@ -21,7 +21,7 @@ from sidecar.demo.lan import Lan
 from tests.netns.clock import Clock
 from tests.netns.memory import MemoryGroup
 from tests.netns.peers import PATIENCE, role, until
-from tests.netns.trio import IPV4, VIP, VIP6, Setting, Trio
+from tests.netns.trio import IPV4, OWN, VIP, VIP6, Own, Setting, Trio
 from tests.netns.witness import Mark, Witness, doubles, order, shared, witness
 
 INTERVAL = 1000
@@ -82,10 +82,22 @@ class Scene:
         self.alone(since, ["node-1"])
 
 
+FAST = (
+    {"CARP_ADVBASE": "0", "CARP_ADVSKEW": "64"},
+    {"CARP_ADVBASE": "0", "CARP_ADVSKEW": "72", "CARP_PREEMPT": "true"},
+    {"CARP_ADVBASE": "0", "CARP_ADVSKEW": "96"},
+)
+"""An advert every 0.25 s, and a lease of 0.74 s: as fast as a busy machine keeps its time."""
+FAST_LEASE = 850
+"""Probes in that time, and some that a busy machine adds."""
+
+
 @contextlib.contextmanager
-def scene(directory: Path, settings: Mapping[str, str], *, python: str = sys.executable) -> Iterator[Scene]:
+def scene(
+    directory: Path, settings: Mapping[str, str], *, python: str = sys.executable, own: Own = OWN
+) -> Iterator[Scene]:
     """Make the three on a LAN of their own and see the first one lead; ``python`` is its interpreter."""
-    setting = Setting(settings=settings, vips=(VIP, VIP6), sources={4: IPV4})
+    setting = Setting(settings=settings, vips=(VIP, VIP6), sources={4: IPV4}, own=own)
     with Lan(nodes=3, prefix="carpfault") as lan, contextlib.ExitStack() as stack:
         three = Trio(lan, directory, setting, first_python=python)
         for sidecar in three.sidecars:
@@ -153,6 +165,19 @@ def all_killed(scene: Scene) -> None:
     scene.pass_to_the_second(since)
     first.start()
     scene.pass_to_the_second(since)
+
+
+def all_killed_fast(scene: Scene) -> None:
+    """Whoever takes over while the lease of the dead stands answers beside it, but never for longer than that."""
+    first, since = scene.three.sidecars[0], scene.seen.now()
+    first.kill_all()
+    scene.expect(1)
+    scene.three.adverts(1, 8)  # two seconds
+    answers = scene.seen.answers
+    dead = {answer.probe for answer in answers.received if answer.node == "node-1" and answer.probe >= since.probes}
+    assert len(dead) <= FAST_LEASE
+    assert set(doubles(answers, since.probes)) <= dead
+    assert order(answers, since.probes)[-1] == "node-2"
 
 
 def out_of_memory(scene: Scene, group: MemoryGroup) -> None:
@@ -266,17 +291,18 @@ def admin_down(scene: Scene) -> None:
 
 
 def interface_replaced(scene: Scene) -> None:
-    """Deleted and made anew; the sidecar that had to end for it is started again, as the kubelet does."""
+    """Deleted and made anew: its groups wait for it, and follow; no process ends."""
     three, since = scene.three, scene.seen.now()
     node, sidecar = three.lan.nodes[0], three.sidecars[0]
+    pids = sidecar.pids()
     three.lan.remove_interface(node)
     scene.pass_to_the_second(since, absent={0})
     three.lan.make_interface(node)
-    three.until(lambda: not sidecar.running or three.follows(sidecar, 1), "it ends or follows")
-    if not sidecar.running:
-        assert sidecar.wait() == 1
-        sidecar.start()
     scene.pass_to_the_second(since)
+    three.sidecars[1].terminate()
+    scene.expect(0)
+    scene.alone(since, ["node-1", "node-2", "node-1"])
+    assert sidecar.pids() == pids
 
 
 def one_way(scene: Scene) -> None:

@@ -49,6 +49,11 @@ def out_of_memory(place: Path) -> None:
             faults.out_of_memory(made, group)
 
 
+def all_killed_fast(place: Path) -> None:
+    with scene(place, {}, own=faults.FAST) as made:
+        faults.all_killed_fast(made)
+
+
 def clock_stepped(place: Path) -> None:
     clock = Clock(place)
     with scene(place, {"CARP_LOG_FORMAT": "json"}, python=clock.python) as made:
@@ -73,6 +78,7 @@ CASES = (
     Case("engine: SIGSTOP and SIGCONT", alone(faults.engine_frozen)),
     Case("parent: SIGSTOP and SIGCONT", alone(faults.parent_frozen)),
     Case("all: SIGSTOP and SIGCONT", alone(faults.all_frozen)),
+    Case("all: SIGKILL, fast", all_killed_fast),
     Case("agent: SIGKILL", with_agent(faults.agent_killed)),
     Case("parent: SIGKILL", alone(faults.parent_killed)),
     Case("engine: SIGKILL", alone(faults.engine_killed)),

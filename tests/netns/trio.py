@@ -30,6 +30,8 @@ OWN = (
     {"CARP_ADVSKEW": "20", "CARP_PREEMPT": "true"},
     {"CARP_ADVSKEW": "254"},
 )
+Own = tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]
+"""Each one's own settings."""
 HOUR = "3600000"  # milliseconds
 
 
@@ -37,13 +39,14 @@ HOUR = "3600000"  # milliseconds
 class Setting:
     """``settings`` are for all three; ``sources`` are where their adverts come from, by IP version.
 
-    ``unicast`` tells that each advert goes to each of the others.
+    ``unicast`` tells that each advert goes to each of the others; ``own`` are each one's own settings.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     vips: tuple[str, ...] = (VIP, VIP6)
     sources: Mapping[int, tuple[str, str, str]]
     unicast: bool = False
+    own: Own = OWN
 
 
 class Trio:
@@ -61,8 +64,8 @@ class Trio:
         self.secret.write_text("three of a kind")
         common = {"CARP_VHID": "42", "CARP_VIPS": ",".join(setting.vips), "CARP_PASSWORD_FILE": str(self.secret)}
         self.sidecars = tuple(
-            SidecarNode(node, directory, common | dict(setting.settings) | own, python=python)
-            for node, own, python in zip(lan.nodes, OWN, (first_python, *[sys.executable] * 2), strict=True)
+            SidecarNode(node, directory, common | dict(setting.settings) | dict(own), python=python)
+            for node, own, python in zip(lan.nodes, setting.own, (first_python, *[sys.executable] * 2), strict=True)
         )
         for family in ("ipv4", "ipv6"):
             # The client never asks again where an address is: it learns of a move by an announcement or not at all.
