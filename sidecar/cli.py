@@ -43,6 +43,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             code = _check(as_json=arguments.json)
         case "status":
             code = _status(as_json=arguments.json, directory=arguments.runtime_dir, every=arguments.watch)
+        case "why":
+            code = _why(as_json=arguments.json, directory=arguments.runtime_dir)
         case "demote":
             code = _maintain(reason=arguments.reason, directory=arguments.runtime_dir, as_json=arguments.json)
         case "promote":
@@ -174,6 +176,19 @@ def _status(*, as_json: bool, directory: Path, every: float | None) -> int:
         print(told)
     else:
         _watch(ask, every=every, as_json=as_json)
+    return 0
+
+
+def _why(*, as_json: bool, directory: Path) -> int:
+    from sidecar.control import ControlError, ask_status  # noqa: PLC0415 - only this command needs it
+    from sidecar.observe.why import as_json_text, as_text  # noqa: PLC0415 - as above
+
+    try:
+        reply = ask_status(directory)
+    except ControlError as error:
+        print(f"carp-sidecar: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(as_json_text(reply) if as_json else as_text(reply))
     return 0
 
 

@@ -134,6 +134,11 @@ def _status(parser: argparse.ArgumentParser) -> None:
     _runtime_dir(parser)
 
 
+def _why(parser: argparse.ArgumentParser) -> None:
+    _json(parser)
+    _runtime_dir(parser)
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -240,6 +245,17 @@ COMMANDS: tuple[Command, ...] = (
             ("carp-sidecar status --watch", "see a takeover as it happens"),
             ("carp-sidecar status --json | jq -r '.groups[] | .name + \" \" + .role'", "for scripts"),
             ("kubectl exec POD -- carp-sidecar status", "in a pod"),
+        ),
+    ),
+    Command(
+        name="why",
+        summary="the last changes of the groups' roles, when and why",
+        text="Print the last changes of role of this node's groups with their times and reasons, the newest last.",
+        exits="0 it has answered, 1 it does not",
+        options=_why,
+        examples=(
+            ("carp-sidecar why", "what happened last night"),
+            ("kubectl exec POD -- carp-sidecar why", "in a pod"),
         ),
     ),
     Command(

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from sidecar.agent.desired import PREFIX, Condition, Metadata, Pod
 from sidecar.agent.errors import ApiError
+from sidecar.agent.follow import Change, Listed, Object, Source, Which
 from sidecar.agent.transport import MERGE_PATCH, STRATEGIC_PATCH, Call, Transport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Which:
-    """Which pods of the namespace: a label selector and a field selector, "" for all."""
-
-    labels: str = ""
-    fields: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """Pods as they were at a version of the whole, from which a watch goes on."""
-
-    pods: tuple[Pod, ...]
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One event of a watch: ``pod`` is there now, or was until now if ``gone``. None: only ``version`` went on.
-
-    "" is no version: the watch has just begun.
-    """
-
-    version: str
-    pod: Pod | None = None
-    gone: bool = False
-
-
-class PodApi(Protocol):
+class PodApi(Source[Pod], Protocol):
     """What the mirror needs of Kubernetes to follow and to label pods. Every method raises ApiError."""
-
-    async def list(self, which: Which) -> Listed:
-        """Read pods as they are now."""
-        ...
-
-    def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change]:
-        """Tell what changes after ``version``, for so long; an ApiError of status 410 says that it is too old."""
-        ...
 
     async def patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
         """Have a pod say something, ``unchanged``: only if it is as we read it (else 409). Return it as it is then.
@@ -58,6 +22,9 @@ class PodApi(Protocol):
         A pod of another uid under the same name is a 409, too.
         """
         ...
+
+
+T = TypeVar("T", bound=Object)
 
 
 class _Metadata(msgspec.Struct):
@@ -89,13 +56,15 @@ class _Pod(msgspec.Struct):
     status: _Status = msgspec.field(default_factory=_Status)
 
 
-class _ListMetadata(msgspec.Struct):
+class ListMetadata(msgspec.Struct):
+    """What a list, and a bookmark, say of themselves."""
+
     resource_version: str = msgspec.field(name="resourceVersion", default="")
 
 
 class _PodList(msgspec.Struct):
     items: list[_Pod] | None = None
-    metadata: _ListMetadata = msgspec.field(default_factory=_ListMetadata)
+    metadata: ListMetadata = msgspec.field(default_factory=ListMetadata)
 
 
 class _Event(msgspec.Struct):
@@ -104,7 +73,7 @@ class _Event(msgspec.Struct):
 
 
 class _Bookmark(msgspec.Struct):
-    metadata: _ListMetadata
+    metadata: ListMetadata
 
 
 class _Error(msgspec.Struct):
@@ -119,22 +88,16 @@ class KubernetesPods:
         self._namespace = namespace
         self._transport = transport
 
-    async def list(self, which: Which) -> Listed:
+    async def list(self, which: Which) -> Listed[Pod]:
         """Read pods as they are now."""
-        found: _PodList = decode(await self._transport.request(self._call("list", query=_query(which))), _PodList)
+        found: _PodList = decode(await self._transport.request(self._call("list", query=query_of(which))), _PodList)
         return Listed(tuple(map(_pod, found.items or [])), found.metadata.resource_version)
 
-    async def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change]:
+    async def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change[Pod]]:
         """Tell what changes."""
-        query = (
-            *_query(which),
-            ("watch", "1"),
-            ("resourceVersion", version),
-            ("allowWatchBookmarks", "true"),
-            ("timeoutSeconds", str(seconds)),
-        )
+        query = query_of(which, version=version, seconds=seconds)
         async for line in self._transport.lines(self._call("watch", query=query)):
-            yield _change(line) if line.strip() else Change("")
+            yield change_of(line, _Pod, _pod) if line.strip() else Change("")
 
     async def patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
         """Have a pod say something; with conditions through the status subresource, which takes labels as well."""
@@ -179,17 +142,26 @@ def decode(body: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 - msgspec retur
         raise ApiError(f"the API server's answer cannot be read: {error}") from error
 
 
-def _query(which: Which) -> tuple[tuple[str, str], ...]:
+def query_of(which: Which, *, version: str = "", seconds: int = 0) -> tuple[tuple[str, str], ...]:
+    """Return the query of a list, or of a watch for ``seconds`` from ``version`` on."""
+    watching = (
+        ("watch", "1"),
+        ("resourceVersion", version),
+        ("allowWatchBookmarks", "true"),
+        ("timeoutSeconds", str(seconds)),
+    )
     selectors = (("labelSelector", which.labels), ("fieldSelector", which.fields))
-    return tuple((name, text) for name, text in selectors if text)
+    chosen = tuple((name, text) for name, text in selectors if text)
+    return (*chosen, *watching) if seconds else chosen
 
 
-def _change(line: bytes) -> Change:
+def change_of(line: bytes, kind: type[Any], read: Callable[[Any], T]) -> Change[T]:
+    """Read one event of a watch of objects of that shape. Raises ApiError."""
     event: _Event = decode(line, _Event)
     match event.type:
         case "ADDED" | "MODIFIED" | "DELETED":
-            pod = _pod(decode(event.object, _Pod))
-            return Change(pod.resource_version, pod, gone=event.type == "DELETED")
+            item = read(decode(event.object, kind))
+            return Change(item.resource_version, item, gone=event.type == "DELETED")
         case "BOOKMARK":
             return Change(decode(event.object, _Bookmark).metadata.resource_version)
         case "ERROR":

@@ -98,9 +98,9 @@ class GroupKeys:
         return f"{PREFIX}master-{self.group}" if self.several else f"{PREFIX}master"
 
     @property
-    def masters(self) -> str:
-        """Return the selector of the pods that say master."""
-        return f"{self.label}={Role.MASTER.value}"
+    def members(self) -> str:
+        """Return the selector of the pods that carry the role at all."""
+        return self.label
 
 
 def keys(*, role_label: str, group: str, several: bool) -> GroupKeys:
@@ -225,7 +225,8 @@ def stand(*, role: GroupRole, using: GroupKeys, seen: Seen) -> Stand:
     own = max(claims)
     newer = [pod for pod in rivals if claim_of(pod, using) > own]
     if not newer:
-        return Stand(epoch=own.epoch, stale=tuple(rivals))
+        outdated = own.epoch < seen.newest
+        return Stand(epoch=following if outdated else own.epoch, stale=tuple(rivals), begins=outdated)
     strongest = max(newer, key=lambda pod: claim_of(pod, using))
     mastership = mastership_of(strongest, using)
     if strongest.lives and mastership in seen.answered:
@@ -255,6 +256,11 @@ def epoch_of(pod: Pod, using: GroupKeys) -> int:
     """Return the epoch that a pod claims, 0 if it claims none."""
     text = pod.annotations.get(using.annotation("epoch"), "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
+
+
+def newest_among(pods: Iterable[Pod], *, group: MirroredGroup, using: GroupKeys) -> int:
+    """Return the newest epoch that a pod of the same group has ever claimed, 0 if none has."""
+    return max((epoch_of(pod, using) for pod in pods if is_same_group(pod, group, using)), default=0)
 
 
 def rivals_among(

@@ -1,4 +1,4 @@
-"""Follows some pods: a list, then a watch from there on; what is known of them is always at hand.
+"""Follows some objects: a list, then a watch from there on; what is known of them is always at hand.
 
 No polling: the server tells. When a watch's time is over, after some minutes, everything is listed anew, in case that
 somebody in between told a lie.
@@ -7,11 +7,11 @@ somebody in between told a lie.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from sidecar.agent.api import Change, PodApi, Which
 from sidecar.agent.backoff import Backoff
-from sidecar.agent.desired import Pod
 from sidecar.agent.errors import ApiError
 
 SHORTEST_WATCH = 300
@@ -22,15 +22,77 @@ _SOUND = 5.0
 _GONE = 410
 
 
-class Follower:
-    """What is known of some pods. ``pods`` is None until the first list was read.
+class Object(Protocol):
+    """What has a name, one life, and a version."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the namespace."""
+        ...
+
+    @property
+    def uid(self) -> str:
+        """What tells it from another of that name."""
+        ...
+
+    @property
+    def resource_version(self) -> str:
+        """What changes with each write."""
+        ...
+
+
+T = TypeVar("T", bound=Object)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """Which objects of the namespace: a label selector and a field selector, "" for all."""
+
+    labels: str = ""
+    fields: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[T]):
+    """Objects as they were at a version of the whole, from which a watch goes on."""
+
+    items: tuple[T, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
+    """One event of a watch: ``item`` is there now, or was until now if ``gone``. None: only ``version`` went on.
+
+    "" is no version: the watch has just begun.
+    """
+
+    version: str
+    item: T | None = None
+    gone: bool = False
+
+
+class Source(Protocol[T]):
+    """Where objects of one kind are read. Both raise ApiError."""
+
+    async def list(self, which: Which) -> Listed[T]:
+        """Read them as they are now."""
+        ...
+
+    def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change[T]]:
+        """Tell what changes after ``version``, for so long; an ApiError of status 410 says that it is too old."""
+        ...
+
+
+class Follower(Generic[T]):
+    """What is known of some objects. ``items`` is None until the first list was read.
 
     ``changed`` is called after every change, ``failed`` with what is wrong, or None once it works (again).
     """
 
     def __init__(
         self,
-        api: PodApi,
+        api: Source[T],
         which: Which,
         *,
         changed: Callable[[], None],
@@ -38,7 +100,7 @@ class Follower:
         jitter: Callable[[], float],
     ) -> None:
         self.which = which
-        self.pods: dict[str, Pod] | None = None
+        self.items: dict[str, T] | None = None
         self._api = api
         self._changed = changed
         self._failed = failed
@@ -72,6 +134,8 @@ class Follower:
             await self._list()
         seconds = SHORTEST_WATCH + round(self._jitter() * (LONGEST_WATCH - SHORTEST_WATCH))
         ends = asyncio.get_running_loop().time() + seconds
+        # One that begins and breaks off at once, again and again, does not work.
+        sound = asyncio.get_running_loop().call_later(_SOUND, self._failed, None)
         try:
             async for change in self._api.watch(self.which, self._version, seconds=seconds):
                 self._take(change)
@@ -79,42 +143,43 @@ class Follower:
             if error.status == _GONE:
                 self._version = ""
             raise
+        finally:
+            sound.cancel()
         if asyncio.get_running_loop().time() >= ends - 1:
             self._version = ""
 
     async def _list(self) -> None:
         listed = await self._api.list(self.which)
-        self.pods = {pod.name: pod for pod in listed.pods}
+        self.items = {item.name: item for item in listed.items}
         self._version = listed.version
         self._failed(None)
         self._changed()
 
-    def _take(self, change: Change) -> None:
+    def _take(self, change: Change[T]) -> None:
         self._version = change.version or self._version
-        self._failed(None)
-        if change.pod is None or self.pods is None:
+        if change.item is None or self.items is None:
             return
         if change.gone:
-            self.pods.pop(change.pod.name, None)
-        elif _is_older(change.pod, self.pods.get(change.pod.name)):
+            self.items.pop(change.item.name, None)
+        elif _is_older(change.item, self.items.get(change.item.name)):
             return
         else:
-            self.pods[change.pod.name] = change.pod
+            self.items[change.item.name] = change.item
         self._changed()
 
-    def wrote(self, pod: Pod) -> None:
-        """Note how a pod is after a write of ours; the watch tells it a little later."""
-        known = None if self.pods is None else self.pods.get(pod.name)
-        if self.pods is not None and known is not None and known.uid == pod.uid and not _is_older(pod, known):
-            self.pods[pod.name] = pod
+    def wrote(self, item: T) -> None:
+        """Note how an object is after a write of ours; the watch tells it a little later."""
+        known = None if self.items is None else self.items.get(item.name)
+        if self.items is not None and known is not None and known.uid == item.uid and not _is_older(item, known):
+            self.items[item.name] = item
 
 
-def _is_older(pod: Pod, known: Pod | None) -> bool:
+def _is_older(item: Object, known: Object | None) -> bool:
     """Tell whether a pod's version precedes the one that we know; versions that are no numbers cannot be compared."""
-    if known is None or known.uid != pod.uid:
+    if known is None or known.uid != item.uid:
         return False
     return (
-        pod.resource_version.isdigit()
+        item.resource_version.isdigit()
         and known.resource_version.isdigit()
-        and (int(pod.resource_version) < int(known.resource_version))
+        and (int(item.resource_version) < int(known.resource_version))
     )

@@ -12,8 +12,9 @@ from sidecar.agent.errors import ApiError
 from sidecar.observe.moment import rfc3339
 
 if TYPE_CHECKING:
-    from sidecar.agent.api import PodApi, Which
+    from sidecar.agent.api import PodApi
     from sidecar.agent.desired import GroupKeys, Pod
+    from sidecar.agent.follow import Which
 
 FRESH = 5.0
 """Seconds for which a list serves everybody who looks."""
@@ -64,7 +65,7 @@ class Pods:
         except ApiError as error:
             self._error = str(error)
         else:
-            self._known, self._as_of, self._error = listed.pods, self._wall(), ""
+            self._known, self._as_of, self._error = listed.items, self._wall(), ""
         self._read_at = self._clock()
         self._reading = None
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sidecar.agent import desired
-from sidecar.agent.api import PodApi, Which
+from sidecar.agent.api import PodApi
 from sidecar.agent.backoff import REFUSED_DELAY, Backoff
 from sidecar.agent.context import Context
 from sidecar.agent.desired import GroupKeys, Mastership, Metadata, Pod, Stand
 from sidecar.agent.errors import ApiError
-from sidecar.agent.follow import Follower
+from sidecar.agent.follow import Follower, Which
 from sidecar.agent.retry import Loop
 from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
 from sidecar.protocol.types import Role
@@ -39,6 +39,9 @@ class Mastered:
     group: MirroredGroup
     role: GroupRole
     epoch: int
+    node: str
+    holder: str
+    """The pod that others are told of as the master."""
     targets: tuple[Pod, ...]
 
 
@@ -57,11 +60,11 @@ class _Order:
 
 
 @dataclass(slots=True)
-class _Masters:
-    """The pods that say master of a group, followed for as long as this node is master."""
+class _Members:
+    """The pods of a group on all nodes, followed for as long as this node is master."""
 
     mastership: tuple[float, int]
-    follower: Follower
+    follower: Follower[Pod]
     task: asyncio.Task[None]
     patient_until: float
     answered: set[Mastership]
@@ -78,6 +81,7 @@ class Reconciler:
         plan, groups = context.plan, context.groups
         self._api = api
         self._plan = plan
+        self._node = context.node
         several = len(groups) > 1
         self._groups = {group.name: group for group in groups}
         self._keys = {
@@ -93,7 +97,7 @@ class Reconciler:
         )
         self._which = {group.name: _which(group, pod=plan.pod_name, node=context.node) for group in groups}
         self._targets = {which: self._follower(which) for which in dict.fromkeys(self._which.values())}
-        self._masters: dict[str, _Masters] = {}
+        self._members: dict[str, _Members] = {}
         self._tasks: asyncio.TaskGroup
         self._newest: Snapshot | None = None
         self._written: Snapshot | None = None
@@ -114,6 +118,13 @@ class Reconciler:
     def note_epoch(self, group: str, epoch: int) -> None:
         """Take an epoch that is known from elsewhere; the next claim is newer."""
         self._epochs[group] = max(epoch, self._epochs.get(group, 0))
+        self._loop.wake()
+
+    @property
+    def pod(self) -> Pod | None:
+        """The sidecar's own pod, or where that is not followed one that carries a role; None while none is known."""
+        known = [pod for follower in self._targets.values() for pod in (follower.items or {}).values()]
+        return next((pod for pod in known if pod.name == self._plan.pod_name), known[0] if known else None)
 
     def finish(self) -> None:
         """Write what is left to write, then let ``run`` return."""
@@ -128,7 +139,7 @@ class Reconciler:
             running = [tasks.create_task(follower.run()) for follower in self._targets.values()]
             running.append(tasks.create_task(self._loop.run()))
             await self._finished.wait()
-            for task in (*running, *(masters.task for masters in self._masters.values())):
+            for task in (*running, *(others.task for others in self._members.values())):
                 task.cancel()
 
     # One attempt -------------------------------------------------------------------------------------------------
@@ -138,7 +149,7 @@ class Reconciler:
         snapshot = self._newest
         if snapshot is None:
             return None
-        self._follow_masters(snapshot)
+        self._follow_members(snapshot)
         orders = [self._order(role) for role in snapshot.groups]
         if None in orders:
             return None  # what is read now wakes us
@@ -149,7 +160,7 @@ class Reconciler:
         wrote = await self._write(ready)
         for order in ready:
             if order.stand is not None and order.stand.answers is not None:
-                self._masters[order.role.name].answered.add(order.stand.answers)
+                self._members[order.role.name].answered.add(order.stand.answers)
         if failed is not None:
             raise failed
         self._told(self._mastered(ready))
@@ -189,21 +200,23 @@ class Reconciler:
         if role.role != Role.MASTER:
             said = desired.metadata(group=group, role=role, using=using, epoch=None)
             return _Order(role=role, targets=targets, said=self._with_condition(said, using, role))
-        masters = self._masters[role.name]
-        if masters.follower.pods is None:
+        others = self._members[role.name]
+        if others.follower.items is None:
             return None
-        rivals = desired.rivals_among(masters.follower.pods.values(), targets=targets, group=group, using=using)
+        members = others.follower.items.values()
+        rivals = desired.rivals_among(members, targets=targets, group=group, using=using)
+        newest = desired.newest_among(members, group=group, using=using)
         stand = desired.stand(
             role=role,
             using=using,
             seen=desired.Seen(
                 targets=targets,
                 rivals=rivals,
-                answered=frozenset(masters.answered),
-                newest=self._epochs.get(role.name, 0),
+                answered=frozenset(others.answered),
+                newest=max(newest, self._epochs.get(role.name, 0)),
             ),
         )
-        patience = self._patience(masters, role, stand, accused=desired.is_accused(targets, using), rivals=rivals)
+        patience = self._patience(others, role, stand, accused=desired.is_accused(targets, using), rivals=rivals)
         if patience > 0:
             return patience
         if stand.defers_to is not None:
@@ -213,16 +226,16 @@ class Reconciler:
         return _Order(role=role, targets=targets, said=self._with_condition(said, using, role), stand=stand)
 
     def _patience(
-        self, masters: _Masters, role: GroupRole, stand: Stand, *, accused: bool, rivals: Sequence[Pod]
+        self, others: _Members, role: GroupRole, stand: Stand, *, accused: bool, rivals: Sequence[Pod]
     ) -> float:
         """Return the seconds to wait: for a loser who lives, and for the claim of somebody who says that we lost."""
         now = asyncio.get_running_loop().time()
-        masters.accused_at = masters.accused_at if accused else math.inf
+        others.accused_at = others.accused_at if accused else math.inf
         if accused and not rivals:
-            masters.accused_at = min(masters.accused_at, now)
-            return masters.accused_at + GRACE - now
+            others.accused_at = min(others.accused_at, now)
+            return others.accused_at + GRACE - now
         polite = stand.begins and stand.answers is None and role.reason in desired.POLITE
-        return masters.patient_until - now if polite and any(pod.lives for pod in rivals) else 0.0
+        return others.patient_until - now if polite and any(pod.lives for pod in rivals) else 0.0
 
     def _with_condition(self, said: Metadata, using: GroupKeys, role: GroupRole) -> Metadata:
         if not self._plan.readiness_condition:
@@ -254,7 +267,7 @@ class Reconciler:
                 if error.status != _NOT_FOUND:  # a pod that is gone says nothing any more
                     failed = error
                 continue
-            self._masters[group].follower.wrote(after)
+            self._members[group].follower.wrote(after)
             log.info("pod %s still said master; relabelled", pod.name, extra={"group": group})
         return failed
 
@@ -299,7 +312,12 @@ class Reconciler:
     def _mastered(self, orders: Sequence[_Order]) -> tuple[Mastered, ...]:
         return tuple(
             Mastered(
-                group=self._groups[order.role.name], role=order.role, epoch=order.stand.epoch, targets=order.targets
+                group=self._groups[order.role.name],
+                role=order.role,
+                epoch=order.stand.epoch,
+                node=self._node,
+                holder=self._name_for(order),
+                targets=order.targets,
             )
             for order in orders
             if order.stand is not None and order.stand.defers_to is None
@@ -310,7 +328,7 @@ class Reconciler:
     def _targets_of(self, group: str) -> tuple[Pod, ...] | None:
         """Return the pods of this node that carry a group's role, None while that is not known."""
         which = self._which[group]
-        pods = self._targets[which].pods
+        pods = self._targets[which].items
         if pods is None:
             return None
         if not pods and not which.labels:
@@ -322,19 +340,19 @@ class Reconciler:
         self._complaints.note("own pod", None)
         return tuple(pods[name] for name in sorted(pods))
 
-    def _follow_masters(self, snapshot: Snapshot) -> None:
-        """Follow the pods that say master of the groups that this node is master of, from a fresh list on."""
+    def _follow_members(self, snapshot: Snapshot) -> None:
+        """Follow the pods of the groups that this node is master of, on all nodes and from a fresh list on."""
         for role in snapshot.groups:
             mastership = (role.since, role.transitions)
-            known = self._masters.get(role.name)
+            known = self._members.get(role.name)
             if known is not None and (role.role != Role.MASTER or known.mastership != mastership):
                 known.task.cancel()
-                del self._masters[role.name]
+                del self._members[role.name]
                 self._complaints.note(f"watch {known.follower.which}", None)
                 known = None
             if role.role == Role.MASTER and known is None:
-                follower = self._follower(Which(labels=self._keys[role.name].masters))
-                self._masters[role.name] = _Masters(
+                follower = self._follower(Which(labels=self._keys[role.name].members))
+                self._members[role.name] = _Members(
                     mastership=mastership,
                     follower=follower,
                     task=self._tasks.create_task(follower.run()),
@@ -342,7 +360,7 @@ class Reconciler:
                     answered=set(),
                 )
 
-    def _follower(self, which: Which) -> Follower:
+    def _follower(self, which: Which) -> Follower[Pod]:
         return Follower(
             self._api,
             which,

@@ -103,7 +103,10 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN, sock_connect=_CONNECT_WITHIN)
         with _telling_faults(call, self._status):
             response = await self._send(call, timeout)
-            answer = await _read(response)
+            try:
+                answer = await _read(response)
+            finally:
+                response.close()  # which leaves a connection open whose answer was read to its end
             if response.status >= 300:
                 raise self._refused(call, response, answer)
             self._status.answered(call.verb, call.resource, response.status)
@@ -181,9 +184,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         pieces.append(piece)
         room -= len(piece)
         if room < 0:
-            response.close()
             raise ApiError(f"the API server's answer has more than {_ANSWER_BYTES_AT_MOST} bytes")
-    response.release()
     return b"".join(pieces)
 
 

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 DOOR_PORT = 6443
 """Where a node reaches the API server: 127.0.0.1, on this port."""
 
-# What the chart's Role grants (files/role-rules.yaml).
-RULES = ({"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]},)
+# What the chart's Role grants by default (files/role-rules.yaml).
+RULES = (
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+)
 
 _TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 _PATHS = frozenset({"certificate-authority", "client-certificate", "client-key", "tokenFile"})

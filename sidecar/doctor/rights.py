@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import aiohttp
 import yaml
@@ -11,25 +13,52 @@ from kubernetes.aio import client, config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from sidecar.doctor.facts import Right
-from sidecar.ipc.plan import KubernetesPlan
+from sidecar.ipc.plan import GroupPlan, KubernetesPlan
 
-NEEDED = tuple((verb, "pods") for verb in ("get", "list", "watch", "patch"))
-"""What the mirror needs: the rules of charts/carp-sidecar/files/role-rules.yaml."""
+NEEDED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
+    {
+        "mirror": (("list", "pods"), ("watch", "pods"), ("patch", "pods")),
+        "events": (("create", "events"), ("patch", "events")),
+        "readiness_condition": (("patch", "pods/status"),),
+        "lease_witness": tuple((verb, "leases") for verb in ("get", "create", "patch")),
+        "endpoint_slice": (
+            ("get", "services"),
+            *((verb, "endpointslices") for verb in ("get", "create", "patch")),
+        ),
+        "load_balancer_class": (("list", "services"), ("watch", "services"), ("patch", "services/status")),
+    }
+)
+"""What each feature needs, by its setting: the rules of charts/carp-sidecar/files/role-rules.yaml."""
+_GROUPS = {"leases": "coordination.k8s.io", "endpointslices": "discovery.k8s.io"}
+"""The API group of the resources that are not of the core."""
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _TIMEOUTS = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
 _FAULTS = (aiohttp.ClientError, ConfigException, OSError, TypeError, ValueError, KeyError, yaml.YAMLError)
 
 
-def ask(plan: KubernetesPlan) -> tuple[Right, ...] | str:
-    """Return each right with the server's answer, or why it could not be asked."""
+def needed(plan: KubernetesPlan, groups: Sequence[GroupPlan]) -> tuple[tuple[str, str], ...]:
+    """Return the rights that these settings need."""
+    on = {
+        "mirror": True,
+        "events": plan.events,
+        "readiness_condition": plan.readiness_condition,
+        "lease_witness": plan.lease_witness,
+        "endpoint_slice": any(group.mirror.endpoint_slice for group in groups),
+        "load_balancer_class": any(group.mirror.load_balancer_class for group in groups),
+    }
+    return tuple(right for feature, rights in NEEDED.items() if on[feature] for right in rights)
+
+
+def ask(plan: KubernetesPlan, groups: Sequence[GroupPlan] = ()) -> tuple[Right, ...] | str:
+    """Return each right that is needed with the server's answer, or why it could not be asked."""
     try:
-        return asyncio.run(_ask(plan))
+        return asyncio.run(_ask(plan, needed(plan, groups)))
     except _FAULTS as error:
         return f"the API server cannot be asked: {type(error).__name__} {' '.join(str(error).split())[:200]}".rstrip()
 
 
-async def _ask(plan: KubernetesPlan) -> tuple[Right, ...]:
+async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str]]) -> tuple[Right, ...]:
     configuration = client.Configuration()
     if plan.kubeconfig:
         await config.load_kube_config(config_file=plan.kubeconfig, client_configuration=configuration)
@@ -37,12 +66,18 @@ async def _ask(plan: KubernetesPlan) -> tuple[Right, ...]:
         config.load_incluster_config(client_configuration=configuration)
     configuration.retries = None
     async with client.ApiClient(configuration) as api:
-        return tuple([await _may(api, plan, verb, resource) for verb, resource in NEEDED])
+        return tuple([await _may(api, plan, verb, resource) for verb, resource in wanted])
 
 
 async def _may(api: client.ApiClient, plan: KubernetesPlan, verb: str, resource: str) -> Right:
     name, _, subresource = resource.partition("/")
-    attributes = {"namespace": plan.pod_namespace, "verb": verb, "resource": name, "subresource": subresource}
+    attributes = {
+        "namespace": plan.pod_namespace,
+        "verb": verb,
+        "group": _GROUPS.get(name, ""),
+        "resource": name,
+        "subresource": subresource,
+    }
     request = await api.param_serialize(
         "POST",
         _REVIEWS,

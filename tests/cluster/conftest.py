@@ -55,6 +55,11 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def role_rules() -> list[dict[str, Any]]:
-    """The rules of the Role that the chart ships."""
-    rules: list[dict[str, Any]] = yaml.safe_load(ROLE_RULES.read_text())
-    return rules
+    """The rules of the Role that the chart ships where no feature is turned on."""
+    return rules_of("mirror", "events")
+
+
+def rules_of(*features: str) -> list[dict[str, Any]]:
+    """The rules that these features want."""
+    rules: dict[str, list[dict[str, Any]]] = yaml.safe_load(ROLE_RULES.read_text())
+    return [rule for feature in features for rule in rules[feature]]

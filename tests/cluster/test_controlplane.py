@@ -43,7 +43,7 @@ def test_the_charts_role_lets_a_sidecar_read_and_label_the_pods_of_its_namespace
     patch = {"metadata": {"labels": {"carp-role": "master"}}}
     sidecar.request("PATCH", f"/api/v1/namespaces/{namespace}/pods/a", patch)
 
-    assert sidecar.get_pod(namespace, "a")["metadata"]["labels"] == {"app": "demo", "carp-role": "master"}
+    assert sidecar.list_pods(namespace)[0]["metadata"]["labels"] == {"app": "demo", "carp-role": "master"}
     assert [pod["spec"]["nodeName"] for pod in sidecar.list_pods(namespace, "carp-role=master")] == ["node-a"]
     assert [pod["metadata"]["name"] for pod in sidecar.list_pods(namespace)] == ["a", "b"]
     assert sidecar.send("GET", f"/api/v1/namespaces/{namespace}/pods?watch=1&timeoutSeconds=1")[0] == 200

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sidecar.agent.api import Change, Listed, Which
 from sidecar.agent.desired import Metadata, Pod
 from sidecar.agent.errors import ApiError
+from sidecar.agent.follow import Change, Listed, Which
 from sidecar.demo.selectors import selector
 
 REMEMBERED = 1000
@@ -124,7 +124,7 @@ class FakePods:
             ),
         )
 
-    async def changes(self, which: Which, after: int, *, seconds: float) -> AsyncIterator[Change]:
+    async def changes(self, which: Which, after: int, *, seconds: float) -> AsyncIterator[Change[Pod]]:
         loop = asyncio.get_running_loop()
         ends = loop.time() + seconds
         event = asyncio.Event()
@@ -184,11 +184,11 @@ class FakeClient:
     cut: bool = False
     delay: float = 0.0
 
-    async def list(self, which: Which) -> Listed:
+    async def list(self, which: Which) -> Listed[Pod]:
         await self._arrive("list", "pods")
         return Listed(tuple(self.server.matching(which, self.server.pods.values())), str(self.server.version))
 
-    async def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change]:
+    async def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change[Pod]]:
         await self._arrive("watch", "pods")
         yield Change("")
         async for change in self.server.changes(which, int(version), seconds=seconds):

@@ -43,9 +43,12 @@ def test_the_metrics_page_is_made_from_the_table() -> None:
 
 
 def test_the_doctor_asks_for_the_rights_of_the_charts_role() -> None:
-    rules = yaml.safe_load((ROOT / "charts/carp-sidecar/files/role-rules.yaml").read_text())
-    granted = {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
-    assert set(NEEDED) == granted
+    features = yaml.safe_load((ROOT / "charts/carp-sidecar/files/role-rules.yaml").read_text())
+    granted = {
+        feature: {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+        for feature, rules in features.items()
+    }
+    assert {feature: set(rights) for feature, rights in NEEDED.items()} == granted
 
 
 def test_the_diagram_is_drawn_from_the_table() -> None:

@@ -122,7 +122,8 @@ def test_what_watches_it_is_there_where_asked_for(helm: Helm) -> None:
 
 def test_the_role_has_the_rules_of_the_file_and_goes_with_the_mirror(helm: Helm) -> None:
     found = helm.template(*GROUP, *SECRET)
-    assert only(found, "Role")["rules"] == yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
+    features = yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
+    assert only(found, "Role")["rules"] == [*features["events"], *features["mirror"]]
     assert not [each for each in found if each["kind"].startswith("ClusterRole")]
     (subject,) = only(found, "RoleBinding")["subjects"]
     assert (subject["name"], subject["namespace"]) == ("carp-sidecar", "carp")
@@ -131,6 +132,25 @@ def test_the_role_has_the_rules_of_the_file_and_goes_with_the_mirror(helm: Helm)
     without = helm.template(*GROUP, *SECRET, "--set", "config.kubernetes=off")
     assert {each["kind"] for each in without} == {"ConfigMap", "DaemonSet", "ServiceAccount"}
     assert only(without, "DaemonSet")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "features"),
+    [
+        (("config.events=false",), ["mirror"]),
+        (("config.readiness_condition=true",), ["events", "mirror", "readiness_condition"]),
+        (("config.lease_witness=true",), ["events", "lease_witness", "mirror"]),
+        (("config.endpoint_slice=web", "config.load_balancer_class=carp/vip"), None),
+    ],
+)
+def test_the_role_has_what_the_features_want_and_no_more(
+    helm: Helm, settings: tuple[str, ...], features: list[str] | None
+) -> None:
+    every = yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
+    wanted = features or ["endpoint_slice", "events", "load_balancer_class", "mirror"]
+    given = [word for setting in settings for word in ("--set", setting)]
+    role = only(helm.template(*GROUP, *SECRET, *given), "Role")
+    assert role["rules"] == [rule for feature in wanted for rule in every[feature]]
 
 
 def test_each_group_has_a_service_of_its_master(helm: Helm) -> None:

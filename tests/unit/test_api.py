@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sidecar.agent.api import Change, KubernetesPods, Listed, Which
+from sidecar.agent.api import KubernetesPods
 from sidecar.agent.desired import Condition, Metadata, Pod
 from sidecar.agent.errors import ApiError
+from sidecar.agent.follow import Change, Listed, Which
 from sidecar.agent.transport import MERGE_PATCH, STRATEGIC_PATCH, Call
 
 POD = {

@@ -77,7 +77,18 @@ def test_the_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFi
         main(["--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for word in ("run", "check", "status", "demote", "promote", "sniff", "decode", "demo", "3 missing privilege"):
+    for word in (
+        "run",
+        "check",
+        "status",
+        "why",
+        "demote",
+        "promote",
+        "sniff",
+        "decode",
+        "demo",
+        "3 missing privilege",
+    ):
         assert word in text
 
 
@@ -202,6 +213,11 @@ def test_status_finds_the_directory_in_the_environment(
 ) -> None:
     environment.setenv("CARP_RUNTIME_DIR", str(directory))
     assert run(capsys, "status") == (0, "\n", "")
+
+
+def test_why_asks_the_running_sidecar_too(capsys: pytest.CaptureFixture[str], directory: Path) -> None:
+    code, out, err = run(capsys, "why", "--json", "--runtime-dir", str(directory))
+    assert (code, err, json.loads(out)) == (0, "", {"node": "node-1", "groups": []})
 
 
 def test_status_of_nobody_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

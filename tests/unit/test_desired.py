@@ -58,7 +58,7 @@ def test_a_lone_group_uses_the_plain_keys() -> None:
             "carp-sidecar/epoch": "7",
         },
     )
-    assert (ALONE.condition, ALONE.masters) == ("carp-sidecar/master", "carp-role=master")
+    assert (ALONE.condition, ALONE.members) == ("carp-sidecar/master", "carp-role")
 
 
 def test_several_groups_carry_their_names() -> None:
@@ -66,7 +66,7 @@ def test_several_groups_carry_their_names() -> None:
     assert said.labels == {"carp-role-web": "master"}
     assert "carp-sidecar/web.vhid" in said.annotations
     assert not any(key.endswith("epoch") for key in said.annotations)
-    assert (SEVERAL.condition, SEVERAL.masters) == ("carp-sidecar/master-web", "carp-role-web=master")
+    assert (SEVERAL.condition, SEVERAL.members) == ("carp-sidecar/master-web", "carp-role-web")
 
 
 def test_only_what_differs_is_written() -> None:
@@ -118,6 +118,15 @@ def test_a_new_mastership_is_newer_than_all_and_supersedes_all() -> None:
 def test_a_mastership_that_is_told_already_keeps_its_epoch() -> None:
     older = claiming("b", "4")
     assert stand(targets=[claiming("a", "5", since=SINCE)], rivals=[older]) == desired.Stand(epoch=5, stale=(older,))
+
+
+def test_a_claim_that_is_older_than_one_before_it_is_made_anew() -> None:
+    own = claiming("a", "5", since=SINCE)
+    assert stand(targets=[own], rivals=[], newest=5) == desired.Stand(epoch=5)
+    assert stand(targets=[own], rivals=[], newest=7) == desired.Stand(epoch=8, begins=True)
+    others = [claiming("b", "7"), claiming("c", "9", vhid="43")]
+    assert desired.newest_among(others, group=GROUP, using=ALONE) == 7
+    assert desired.newest_among([], group=GROUP, using=ALONE) == 0
 
 
 def test_of_equal_claims_the_name_decides() -> None:

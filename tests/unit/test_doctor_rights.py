@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from sidecar.demo.controlplane import free_port
-from sidecar.doctor.rights import ask
-from sidecar.ipc.plan import KubernetesPlan
+from sidecar.doctor.rights import NEEDED, ask, needed
+from sidecar.ipc.plan import KubernetesPlan, MirrorPlan
 from tests.fakes.http import write_kubeconfig
+from tests.fakes.plans import group_plan
 
 
 def plan(kubeconfig: str) -> KubernetesPlan:
     return KubernetesPlan(pod_name="pod", pod_namespace="default", role_label="carp-role", kubeconfig=kubeconfig)
+
+
+def test_only_what_the_settings_need_is_asked_for() -> None:
+    assert needed(plan(""), ()) == NEEDED["mirror"]
+    every = msgspec.structs.replace(plan(""), events=True, readiness_condition=True, lease_witness=True)
+    group = group_plan(mirror=MirrorPlan(endpoint_slice="web", load_balancer_class="carp/vip"))
+    assert set(needed(every, (group,))) == {right for rights in NEEDED.values() for right in rights}
 
 
 def test_a_server_that_is_away_is_a_text(tmp_path: Path) -> None:

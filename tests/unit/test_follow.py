@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from sidecar.agent.api import Which
 from sidecar.agent.errors import ApiError
-from sidecar.agent.follow import LONGEST_WATCH, Follower
+from sidecar.agent.follow import LONGEST_WATCH, Follower, Which
 from tests.fakes.pods import FakePods
 from tests.fakes.time import run, until
 
@@ -29,7 +28,7 @@ class Story:
 
     @property
     def names(self) -> list[str] | None:
-        return None if self.follower.pods is None else sorted(self.follower.pods)
+        return None if self.follower.items is None else sorted(self.follower.items)
 
 
 def test_it_knows_what_is_there_what_comes_and_what_goes() -> None:
@@ -61,8 +60,8 @@ def test_a_list_that_lies_is_put_right_when_the_watch_is_over() -> None:
         story.server.add("one", {"app": "web"})
         task = asyncio.create_task(story.follower.run())
         await until(lambda: story.names == ["one"], "the list")
-        assert story.follower.pods is not None
-        story.follower.pods.clear()
+        assert story.follower.items is not None
+        story.follower.items.clear()
         await until(lambda: story.names == ["one"], "the next list", within=LONGEST_WATCH + 5)
         task.cancel()
 
@@ -81,6 +80,7 @@ def test_a_connection_that_breaks_goes_on_where_it_was_and_loses_nothing() -> No
             story.client.cut = False
             await until(lambda: len(story.names or []) == len(story.server.pods), "it is told", within=2)
         assert story.server.calls["list"] == 1
+        await asyncio.sleep(10)
         assert story.faults[-1] is None
         task.cancel()
 
@@ -96,11 +96,11 @@ def test_what_we_wrote_ourselves_is_known_at_once_and_never_replaced_by_what_was
         story.follower.wrote(replace(before, resource_version="900", labels={"app": "new"}))
         story.server.edit("one", {"app": "older than that"})
         await asyncio.sleep(1)
-        assert story.follower.pods is not None
-        assert story.follower.pods["one"].labels == {"app": "new"}
+        assert story.follower.items is not None
+        assert story.follower.items["one"].labels == {"app": "new"}
         story.follower.wrote(replace(before, name="stranger"))
         story.follower.wrote(replace(before, uid="another", resource_version="901"))
-        assert story.follower.pods["one"].labels == {"app": "new"}
+        assert story.follower.items["one"].labels == {"app": "new"}
         assert story.names == ["one"]
         task.cancel()
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sidecar.agent import desired, pods
-from sidecar.agent.api import Listed, Which
 from sidecar.agent.desired import Pod
 from sidecar.agent.errors import ApiError
+from sidecar.agent.follow import Listed, Which
 from sidecar.agent.pods import FRESH, Pods
 
 WHICH = Which(labels="carp-role-web")
@@ -23,12 +23,12 @@ class Api:
     def __init__(self) -> None:
         self.now = 100.0
         self.asked: list[Which] = []
-        self.answer: Listed | ApiError = Listed((), "1")
+        self.answer: Listed[Pod] | ApiError = Listed((), "1")
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.pods = Pods(self, WHICH, KEYS, clock=lambda: self.now, wall=lambda: 1795408808.068)  # type: ignore[arg-type]
 
-    async def list(self, which: Which) -> Listed:
+    async def list(self, which: Which) -> Listed[Pod]:
         self.asked.append(which)
         await self.may_answer.wait()
         if isinstance(self.answer, ApiError):

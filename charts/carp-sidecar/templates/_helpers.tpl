@@ -53,6 +53,26 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne (toString (.Values.config.kubernetes | default "auto")) "off" }}true{{ end }}
 {{- end }}
 
+{{- /* the rules of the Role: those of each feature that the settings turn on, anywhere in them */ -}}
+{{- define "carp-sidecar.rules" -}}
+{{- $config := .Values.config }}
+{{- $layers := list $config }}
+{{- range $group := $config.groups }}{{ $layers = append $layers $group }}{{ end }}
+{{- range $node := $config.nodes }}
+{{- $layers = append $layers $node }}
+{{- range $group := $node.groups }}{{ $layers = append $layers $group }}{{ end }}
+{{- end }}
+{{- $rules := list }}
+{{- range $feature, $its := .Files.Get "files/role-rules.yaml" | fromYaml }}
+{{- $on := or (eq $feature "mirror") (and (eq $feature "events") (ne (toString (get $config "events")) "false")) }}
+{{- range $layer := $layers }}
+{{- if not (has (toString (get $layer $feature)) (list "" "false" "<nil>")) }}{{ $on = true }}{{ end }}
+{{- end }}
+{{- if $on }}{{ $rules = concat $rules $its }}{{ end }}
+{{- end }}
+{{- toYaml $rules }}
+{{- end }}
+
 {{- /* the settings file: the values as they are, and where the password is */ -}}
 {{- define "carp-sidecar.config" -}}
 {{- $config := .Values.config }}

@@ -1,0 +1,196 @@
+"""One EndpointSlice of a Service without a selector, owned by whoever is master: the old address or the new one.
+
+It is replaced in one write (a server-side apply), and a master that steps down leaves it: never both, never none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from ipaddress import ip_address
+
+import msgspec
+
+from sidecar.agent.api import decode
+from sidecar.agent.context import Context
+from sidecar.agent.desired import Pod
+from sidecar.agent.errors import ApiError
+from sidecar.agent.lease import EPOCH, number
+from sidecar.agent.reconciler import Mastered
+from sidecar.agent.retry import Loop
+from sidecar.agent.transport import APPLY_PATCH, Call, Transport
+
+RESYNC = 600.0
+"""Seconds after which a master looks whether its slice is as it should be, and whether the Service's ports are."""
+MANAGER = "carp-sidecar"
+"""The same field manager on every node: the slice belongs to whoever is master."""
+
+
+class _ServiceMetadata(msgspec.Struct):
+    uid: str
+
+
+class _ServicePort(msgspec.Struct):
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    target: int | str = msgspec.field(name="targetPort", default=0)
+    app_protocol: str | None = msgspec.field(name="appProtocol", default=None)
+
+
+class _ServiceSpec(msgspec.Struct):
+    selector: dict[str, str] = {}
+    ports: list[_ServicePort] = []
+    families: list[str] = msgspec.field(name="ipFamilies", default_factory=list)
+
+
+class _Service(msgspec.Struct):
+    metadata: _ServiceMetadata
+    spec: _ServiceSpec
+
+
+class _SliceMetadata(msgspec.Struct):
+    resource_version: str = msgspec.field(name="resourceVersion", default="")
+    annotations: dict[str, str] = {}
+
+
+class _Slice(msgspec.Struct):
+    metadata: _SliceMetadata
+    endpoints: msgspec.Raw = msgspec.Raw(b"null")
+    ports: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Slices:
+    """Writes the EndpointSlices of the groups that name a Service."""
+
+    def __init__(self, transport: Transport, context: Context) -> None:
+        self._transport = transport
+        self._namespace = context.plan.pod_namespace
+        self._wanted: tuple[Mastered, ...] = ()
+        self._done: dict[str, object] = {}
+        self._checked_at = 0.0
+        self._loop = Loop(
+            self._work, failed=lambda error: context.complaints.note("endpoint slice", error), jitter=context.jitter
+        )
+
+    def follow(self, mastered: tuple[Mastered, ...]) -> None:
+        """Take the groups that this node is master of."""
+        self._wanted = tuple(each for each in mastered if each.group.mirror.endpoint_slice)
+        self._loop.wake()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self._loop.run()
+
+    async def _work(self) -> float | None:
+        now = asyncio.get_running_loop().time()
+        if now - self._checked_at >= RESYNC:
+            self._done.clear()
+            self._checked_at = now
+        self._done = {name: done for name, done in self._done.items() if name in {e.group.name for e in self._wanted}}
+        for each in self._wanted:
+            claim = (each.epoch, tuple((pod.uid, pod.ips) for pod in each.targets))
+            if self._done.get(each.group.name) != claim:
+                await self._write(each)
+                self._done[each.group.name] = claim
+        return RESYNC if self._wanted else None
+
+    async def _write(self, each: Mastered) -> None:
+        name = each.group.mirror.endpoint_slice
+        service = await self._service(name)
+        if service.spec.selector:
+            fault = f"Service {self._namespace}/{name} has a selector, so its EndpointSlices are not ours; take it away"
+            raise ApiError(fault, HTTPStatus.NOT_FOUND)
+        for family in service.spec.families or ["IPv4"]:
+            endpoints = self._endpoints(each, version=4 if family == "IPv4" else 6)
+            if endpoints:
+                await self._apply(each, service, family, endpoints)
+
+    async def _apply(self, each: Mastered, service: _Service, family: str, endpoints: list[object]) -> None:
+        of = each.group.mirror.endpoint_slice
+        name = f"{of}-carp-{family.lower()}"
+        found = await self._slice(name)
+        if found is not None and number(found.metadata.annotations.get(EPOCH, "")) > each.epoch:
+            return  # a newer master's
+        ports = [_port(port) for port in service.spec.ports]
+        body: dict[str, object] = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": name,
+                "namespace": self._namespace,
+                "labels": {
+                    "kubernetes.io/service-name": of,
+                    "endpointslice.kubernetes.io/managed-by": MANAGER,
+                },
+                "annotations": {EPOCH: str(each.epoch)},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": of, "uid": service.metadata.uid}],
+            },
+            "addressType": family,
+            "endpoints": endpoints,
+            "ports": ports,
+        }
+        if found is not None:
+            said = {"endpoints": endpoints, "ports": ports}
+            there = {"endpoints": msgspec.json.decode(found.endpoints), "ports": msgspec.json.decode(found.ports)}
+            if said == there and found.metadata.annotations.get(EPOCH) == str(each.epoch):
+                return
+            body["metadata"] = {**dict(body["metadata"]), "resourceVersion": found.metadata.resource_version}  # type: ignore[call-overload]
+        query = (("fieldManager", MANAGER), ("force", "true"))
+        await self._transport.request(self._call("patch", name, query=query, body=body))
+
+    def _endpoints(self, each: Mastered, *, version: int) -> list[object]:
+        """Return the pods as endpoints. They are ready whatever the kubelet thinks: CARP decides who serves."""
+        return [
+            {
+                "addresses": [address],
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "nodeName": each.node,
+                "targetRef": {"kind": "Pod", "namespace": self._namespace, "name": pod.name, "uid": pod.uid},
+            }
+            for pod in each.targets
+            if (address := _address(pod, version))
+        ]
+
+    async def _service(self, name: str) -> _Service:
+        call = Call(
+            verb="get",
+            resource="services",
+            path=f"/api/v1/namespaces/{self._namespace}/services/{name}",
+            what=f"Service {self._namespace}/{name}",
+        )
+        service: _Service = decode(await self._transport.request(call), _Service)
+        return service
+
+    async def _slice(self, name: str) -> _Slice | None:
+        try:
+            found: _Slice = decode(await self._transport.request(self._call("get", name)), _Slice)
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+        return found
+
+    def _call(
+        self, verb: str, name: str, *, query: tuple[tuple[str, str], ...] = (), body: dict[str, object] | None = None
+    ) -> Call:
+        return Call(
+            verb=verb,
+            resource="endpointslices",
+            path=f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices/{name}",
+            what=f"EndpointSlice {self._namespace}/{name}",
+            query=query,
+            body=body,
+            content_type=APPLY_PATCH if verb == "patch" else "application/json",
+        )
+
+
+def _address(pod: Pod, version: int) -> str | None:
+    return next((ip for ip in pod.ips if ip_address(ip).version == version), None)
+
+
+def _port(port: _ServicePort) -> dict[str, object]:
+    """Return a Service's port as an endpoint's. A container's port by its name is not known here: its own serves."""
+    number_ = port.target if isinstance(port.target, int) and port.target else port.port
+    said: dict[str, object] = {"name": port.name, "protocol": port.protocol, "port": number_}
+    return said if port.app_protocol is None else said | {"appProtocol": port.app_protocol}

@@ -1,0 +1,145 @@
+"""Events: what happened and why, on the pod and on the node, and never many."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from sidecar.agent.desired import Pod
+from sidecar.agent.errors import ApiError
+from sidecar.agent.events import OLD_NEWS, WAITING_AT_MOST, Events, News, news_of
+from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
+from tests.fakes.objects import Objects, context
+from tests.fakes.time import run
+
+POD = Pod(name="a", uid="uid-a", resource_version="1", labels={}, annotations={})
+GROUP = MirroredGroup(name="web", interface="eth0", vhid=42, vips=("10.0.0.200/32",))
+
+
+def role(kind: str, *, since: float = 1000.0, reason: str = "master-down", detail: str = "why") -> GroupRole:
+    return GroupRole(name="web", role=kind, since=since, reason=reason, transitions=int(since), detail=detail)
+
+
+def events_of(found: Objects) -> dict[tuple[str, str], dict[str, object]]:
+    return {(each["involvedObject"]["kind"], each["reason"]): each for each in found.found.values()}
+
+
+def test_a_takeover_is_told_with_its_reason() -> None:
+    detail = "no advert from 10.0.0.11 for 3.000 s"
+    taken = news_of(None, role("master", detail=detail), GROUP)
+    assert taken is not None
+    assert (taken.reason, taken.note) == ("TookVIP", f"took the VIP 10.0.0.200: {detail}")
+    lost = news_of(role("master"), role("backup", reason="woke-late", detail=""), GROUP)
+    assert lost is not None
+    assert (lost.reason, lost.note, lost.warning) == ("GaveUpVIP", "gave up the VIP 10.0.0.200: woke-late", True)
+    assert news_of(role("init"), role("backup"), GROUP) is None
+    assert news_of(None, role("backup"), GROUP) is None
+
+
+def test_on_the_pod_and_on_the_node_and_as_one_that_happens_again() -> None:
+    async def story() -> None:
+        found, shared = Objects(), context()
+        events = Events(found, shared)  # type: ignore[arg-type]
+        task = asyncio.create_task(events.run())
+        events.offer(Snapshot(groups=(role("master"),)))
+        await asyncio.sleep(1)
+        assert set(events_of(found)) == {("Node", "TookVIP")}  # of the pod nobody knows the uid yet
+        events.identify(POD)
+        await asyncio.sleep(1)
+        pod = events_of(found)["Pod", "TookVIP"]
+        assert pod["involvedObject"] == {
+            "kind": "Pod",
+            "apiVersion": "v1",
+            "name": "a",
+            "uid": "uid-a",
+            "namespace": "edge",
+        }
+        events.offer(Snapshot(groups=(role("master"),)))  # the same again is no news
+        for number in range(10):
+            events.offer(Snapshot(groups=(role("backup", since=1001.0 + number),)))
+            events.offer(Snapshot(groups=(role("master", since=1001.5 + number, detail=f"no {number}"),)))
+        await asyncio.sleep(60)
+        pod = events_of(found)["Pod", "TookVIP"]
+        assert (pod["count"], pod["message"]) == (11, "took the VIPs 10.0.0.200, fd00::200: no 9")
+        assert (pod["firstTimestamp"], pod["lastTimestamp"]) == ("1970-01-01T00:16:40Z", "1970-01-01T00:16:50Z")
+        assert len(found.found) == 4
+        assert len(found.writes) == 6
+        task.cancel()
+
+    run(story())
+
+
+def test_a_network_that_flaps_for_ever_costs_a_request_a_second_at_most() -> None:
+    async def story() -> None:
+        found, shared = Objects(), context()
+        events = Events(found, shared)  # type: ignore[arg-type]
+        events.identify(POD)
+        task = asyncio.create_task(events.run())
+        for number in range(2000):
+            kind = "master" if number % 2 else "backup"
+            events.offer(Snapshot(groups=(role(kind, since=1000.0 + number / 20),)))
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(10)
+        assert len(found.writes) <= 122
+        assert events_of(found)["Pod", "TookVIP"]["count"] == 1000
+        task.cancel()
+
+    run(story())
+
+
+def test_an_agent_that_starts_anew_tells_nothing_twice() -> None:
+    async def story() -> None:
+        found = Objects()
+        for _ in range(2):
+            events = Events(found, context())  # type: ignore[arg-type]
+            events.identify(POD)
+            task = asyncio.create_task(events.run())
+            events.offer(Snapshot(groups=(role("master"),)))
+            await asyncio.sleep(1)
+            task.cancel()
+        assert len(found.found) == 2
+        late = dataclasses.replace(context(), wall=lambda: 1000.0 + OLD_NEWS + 1)
+        events = Events(Objects(), late)  # type: ignore[arg-type]
+        events.offer(Snapshot(groups=(role("master"),)))
+        assert not events._events
+
+    run(story())
+
+
+def test_an_event_that_has_expired_is_made_anew() -> None:
+    async def story() -> None:
+        found = Objects()
+        events = Events(found, context())  # type: ignore[arg-type]
+        task = asyncio.create_task(events.run())
+        for number in range(2):
+            events.tell(News("TookVIP", f"no {number}", "web", 1000.0 + number))
+            await asyncio.sleep(1)
+            found.found.clear() if not number else None
+        assert events_of(found)["Node", "TookVIP"]["message"] == "no 1"
+        task.cancel()
+
+    run(story())
+
+
+@pytest.mark.parametrize("fault", [ApiError("down"), ApiError("no", 403, right="create events")])
+def test_an_hour_without_an_api_server_keeps_few_and_tells_them_later(fault: ApiError) -> None:
+    async def story() -> None:
+        found, shared = Objects(), context()
+        events = Events(found, shared)  # type: ignore[arg-type]
+        events.identify(POD)
+        task = asyncio.create_task(events.run())
+        found.failures = [fault] * 100_000
+        for number in range(3600):
+            events.tell(News(f"Reason{number}", "note", "web", 1000.0 + number))
+            await asyncio.sleep(1)
+        assert len(events._events) <= WAITING_AT_MOST
+        assert shared.status.events_dropped > 1000
+        assert len(found.calls) < 10_000
+        found.failures = []
+        await events.say_the_last(500)
+        assert len(found.found) == WAITING_AT_MOST
+        task.cancel()
+
+    run(story())

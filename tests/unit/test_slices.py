@@ -1,0 +1,104 @@
+"""The EndpointSlice of a Service without a selector: one master's addresses at any time, in one write."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sidecar.agent.reconciler import Mastered
+from sidecar.agent.slices import RESYNC, Slices
+from sidecar.ipc.plan import MirrorPlan
+from tests.fakes.objects import Objects, context, mastered
+from tests.fakes.time import run
+
+OWN = MirrorPlan(endpoint_slice="web")
+SERVICE = "/api/v1/namespaces/edge/services/web"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/edge/endpointslices"
+PORTS = [
+    {"name": "http", "port": 80, "targetPort": 8080},
+    {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "x"},
+]
+
+
+def objects(*families: str, selector: dict[str, str] | None = None) -> Objects:
+    found = Objects()
+    spec = {"ports": PORTS, "ipFamilies": list(families), **({"selector": selector} if selector else {})}
+    found.put(SERVICE, {"metadata": {"uid": "u", "name": "web"}, "spec": spec})
+    return found
+
+
+async def owned(found: Objects, *masters: Mastered, seconds: float = 5.0) -> set[str]:
+    shared = context(OWN)
+    slices = Slices(found, shared)  # type: ignore[arg-type]
+    task = asyncio.create_task(slices.run())
+    for each in masters:
+        slices.follow((each,))
+        await asyncio.sleep(seconds)
+    slices.follow(())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    return {shared.status.last_error}
+
+
+def test_the_new_master_replaces_the_old_one_in_one_write() -> None:
+    found = objects("IPv4")
+    run(owned(found, mastered(OWN)))
+    assert len(found.writes) == 1
+    slice_ = found.found[f"{SLICES}/web-carp-ipv4"]
+    assert slice_["metadata"]["labels"]["kubernetes.io/service-name"] == "web"
+    assert slice_["metadata"]["ownerReferences"][0]["uid"] == "u"
+    assert slice_["ports"] == [
+        {"name": "http", "protocol": "TCP", "port": 8080},
+        {"name": "dns", "protocol": "UDP", "port": 53},
+    ]
+    (endpoint,) = slice_["endpoints"]
+    assert (endpoint["addresses"], endpoint["nodeName"]) == (["10.1.0.1"], "node-a")
+    assert endpoint["targetRef"] == {"kind": "Pod", "namespace": "edge", "name": "a", "uid": "uid-a"}
+    run(owned(found, mastered(OWN, pod="b", epoch=2, ips=("10.1.0.2",))))
+    assert len(found.writes) == 2
+    (endpoint,) = found.found[f"{SLICES}/web-carp-ipv4"]["endpoints"]
+    assert endpoint["addresses"] == ["10.1.0.2"]
+
+
+def test_a_family_has_a_slice_of_its_own() -> None:
+    found = objects("IPv4", "IPv6")
+    run(owned(found, mastered(OWN, ips=("10.1.0.1", "fd00::1"))))
+    assert found.found[f"{SLICES}/web-carp-ipv6"]["endpoints"][0]["addresses"] == ["fd00::1"]
+    assert found.found[f"{SLICES}/web-carp-ipv6"]["addressType"] == "IPv6"
+
+
+def test_a_master_without_an_address_leaves_the_old_one() -> None:
+    found = objects("IPv4")
+    run(owned(found, mastered(OWN), mastered(OWN, epoch=2, ips=())))
+    assert found.found[f"{SLICES}/web-carp-ipv4"]["endpoints"][0]["addresses"] == ["10.1.0.1"]
+
+
+def test_a_late_write_never_overwrites_a_newer_truth() -> None:
+    found = objects("IPv4")
+    run(owned(found, mastered(OWN, pod="b", epoch=7, ips=("10.1.0.2",))))
+    run(owned(found, mastered(OWN, epoch=6)))
+    assert found.found[f"{SLICES}/web-carp-ipv4"]["endpoints"][0]["addresses"] == ["10.1.0.2"]
+
+
+def test_what_somebody_else_made_of_it_is_put_right_some_time_later_and_nothing_is_written_otherwise() -> None:
+    found = objects("IPv4")
+
+    async def story() -> None:
+        slices = Slices(found, context(OWN))  # type: ignore[arg-type]
+        task = asyncio.create_task(slices.run())
+        slices.follow((mastered(OWN),))
+        await asyncio.sleep(10 * RESYNC)
+        assert len(found.writes) == 1
+        path = f"{SLICES}/web-carp-ipv4"
+        found.put(path, {**found.found[path], "endpoints": []})
+        await asyncio.sleep(RESYNC + 1)
+        assert found.found[path]["endpoints"]
+        task.cancel()
+
+    run(story())
+
+
+def test_a_service_with_a_selector_is_not_ours() -> None:
+    found = objects("IPv4", selector={"a": "b"})
+    (said,) = run(owned(found, mastered(OWN)))
+    assert said == "Service edge/web has a selector, so its EndpointSlices are not ours; take it away"
+    assert found.writes == []
