@@ -6,7 +6,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import Literal
 
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_SETTINGS, ExitError
@@ -18,21 +18,25 @@ from sidecar.net.addresses import Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
 from sidecar.net.virtual_arp import VirtualArpError
 from sidecar.net.virtual_mac import VirtualMacError
+from sidecar.protocol.types import virtual_mac
 
 log = logging.getLogger(__name__)
+
+_VIRTUAL = virtual_mac(0)[:5]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The sockets of one interface by IP version: packet sockets, and raw ones for unicast."""
+    """The sockets of one interface by IP version: packet sockets, raw ones for unicast, ears for who has which VIP."""
 
     wires: dict[Literal[4, 6], socket.socket]
     raws: dict[Literal[4, 6], socket.socket]
+    answers: dict[Literal[4, 6], socket.socket]
 
     @property
     def every(self) -> tuple[socket.socket, ...]:
-        """All of them: the packet sockets, then the raw ones."""
-        return (*self.wires.values(), *self.raws.values())
+        """All of them, in this order."""
+        return (*self.wires.values(), *self.raws.values(), *self.answers.values())
 
 
 class Holdings:
@@ -121,11 +125,16 @@ class Holdings:
 
     def _open_sockets(self, interface: str) -> Opened:
         groups = [group for group in self._groups if group.interface == interface]
+        vips = [ip_interface(vip).ip for group in groups for vip in group.vips]
         spoken = {ip_address(path.source).version for group in groups for path in group.paths}
         try:
             return Opened(
                 wires={version: sockets.open_packet_socket(interface, version) for version in sorted(spoken)},
                 raws={version: sockets.open_raw_socket(interface, version) for version in sorted(spoken)},
+                answers={
+                    version: sockets.open_answers_socket(interface, version, vips)
+                    for version in sorted({vip.version for vip in vips})
+                },
             )
         except PermissionError as error:
             raise ExitError(EXIT_PRIVILEGE, f"cannot open a packet socket on {interface}: {error.strerror}") from error
@@ -147,6 +156,7 @@ class Holdings:
 
     def _introduction(self, name: str) -> tuple[Message, list[int]]:
         link, opened = self.links[name], self.sockets[name]
+        own_macs = {each.mac for each in self._kernel.links() if each.mac and each.mac[:5] != _VIRTUAL}
         message = OpenInterface(
             interface=name,
             index=link.index,
@@ -154,6 +164,9 @@ class Holdings:
             up=link.up,
             wires=tuple(opened.wires),
             raws=tuple(opened.raws),
+            answers=tuple(opened.answers),
+            gateways=tuple(str(gateway) for index, gateway in self._kernel.gateways() if index == link.index),
+            own_macs=tuple(sorted(own_macs)),
         )
         return message, [sock.fileno() for sock in opened.every]
 

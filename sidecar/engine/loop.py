@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from itertools import islice
 
 from sidecar.engine.lag import Lag
@@ -44,6 +45,7 @@ from sidecar.ipc.messages import (
     Stopped,
 )
 from sidecar.net import sockets
+from sidecar.net.inquiry import AnswerError, read_answer
 from sidecar.observe.moment import boot_time
 from sidecar.protocol import events
 from sidecar.protocol.demotion import HARD
@@ -135,7 +137,7 @@ class Engine:
 
     def _settle(self, runner: GroupRunner) -> None:
         """Take over what an event changed: the deadline, the role, the end. The loop looks at no other group."""
-        self._timers.arm(runner.plan.name, runner.group.deadline())
+        self._timers.arm(runner.plan.name, runner.deadline)
         if runner.role_changed:
             runner.role_changed = False
             self._roles_changed = True
@@ -224,7 +226,7 @@ class Engine:
     def _open(self, message: OpenInterface, fds: list[int], now: float) -> None:
         inherited = [socket.socket(fileno=fd) for fd in fds]
         wires = dict(zip(message.wires, inherited, strict=False))
-        raws = dict(zip(message.raws, inherited[len(wires) :], strict=True))
+        raws = dict(zip(message.raws, inherited[len(wires) :], strict=False))
         port = self._ports.get(message.interface)
         if port is None:
             port = Port(message.interface, message.mac, message.up, wires, raws, index=message.index)
@@ -240,14 +242,19 @@ class Engine:
             if is_another:
                 port.index = message.index
                 self._link(LinkChanged(interface=port.name, up=message.up, mac=message.mac), now)
+        port.ears = tuple(inherited[len(wires) + len(raws) :])
+        port.gateways = tuple(ip_address(each) for each in message.gateways)
+        port.own_macs = frozenset(message.own_macs)
         for wire in wires.values():
             self._watch(wire.fileno(), partial(self._from_wire, port, wire))
+        for ear in port.ears:
+            self._watch(ear.fileno(), partial(self._from_neighbours, port, ear))
 
     def _close(self, port: Port) -> None:
-        for wire in port.wires.values():
-            del self._handlers[wire.fileno()]
-            self._poll.unregister(wire.fileno())
-        for sock in (*port.wires.values(), *port.raws.values()):
+        for ear in (*port.wires.values(), *port.ears):
+            del self._handlers[ear.fileno()]
+            self._poll.unregister(ear.fileno())
+        for sock in (*port.wires.values(), *port.raws.values(), *port.ears):
             sock.close()
 
     def _start(self, message: StartGroup, now: float) -> None:
@@ -335,6 +342,22 @@ class Engine:
                 continue
             runner.receive(arrival, self._clock())
             self._settle(runner)
+
+    def _from_neighbours(self, port: Port, ear: socket.socket, now: float) -> None:
+        """Hear who says that he has one of the VIPs, or is told that we have it."""
+        groups = self._by_vhid[port.name].values()
+        for _turn in range(_PACKETS_PER_TURN):
+            frame = sockets.receive_ethernet(ear)
+            if frame is None:
+                return
+            try:
+                answer = read_answer(frame)
+            except AnswerError:
+                continue  # whatever it is, it is nobody's word
+            for runner in groups:
+                if answer.address in runner.vips or answer.told in runner.vips:
+                    runner.hear(answer, now)
+                    self._settle(runner)
 
     # What people see ---------------------------------------------------------------------------------------------
 

@@ -39,6 +39,11 @@ class Port:
     """Packets that were dropped before any group could be told."""
     strangers: Peers = field(default_factory=Peers)
     """Who sent them."""
+    ears: tuple[Socket, ...] = ()
+    """Packet sockets that hear answers to questions about VIPs; where there are none, nothing is asked."""
+    gateways: tuple[IPAddress, ...] = ()
+    own_macs: frozenset[bytes] = frozenset()
+    """Of all interfaces of this node: what comes from them is no stranger's word."""
     groups: int = 0
     """How many groups send here."""
     failing: bool = False

@@ -63,6 +63,10 @@ class Peers:
         self._reports += 1
         return True
 
+    def members(self) -> tuple[IPAddress, ...]:
+        """Return those of whom a valid advert was heard."""
+        return tuple(self._members)
+
     def status(self) -> tuple[PeerStatus, ...]:
         """Return all senders, members first."""
         everyone = [*self._members.items(), *self._strangers.items()]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ipaddress import ip_interface
 from typing import assert_never
 
+from sidecar.engine.asking import Asking
 from sidecar.engine.counters import Continued, Counters, SealedCounters
 from sidecar.engine.path import Path, Port
 from sidecar.engine.peers import Peers
@@ -18,6 +19,7 @@ from sidecar.engine.rivals import Rivals
 from sidecar.ipc.messages import Bind, DemotionStatus, GroupRole, GroupStatus, Message, Release, Renew, TransitionStatus
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import neighbor, sockets
+from sidecar.net.inquiry import Answer
 from sidecar.protocol import effects, packet, timing
 from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.events import AdvertReceived, Event, Reconfigured, Start
@@ -33,6 +35,7 @@ _TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Re
 
 
 _REFUSALS_AT_MOST = 16
+_NEIGHBOURS_ASKED = 3
 _HISTORY = 20
 """Transitions that are remembered with their time and their reason."""
 
@@ -53,6 +56,7 @@ class GroupRunner:
         self._obey(plan)
         self.group = Group(self._config(lease))
         self.peers = Peers()
+        self._asking = Asking(plan.name, port, self.vips)
         self.finished = False
         self.role_changed = False
         """Set by a role change; the loop clears it once the mirror has been told."""
@@ -151,6 +155,25 @@ class GroupRunner:
         self._now = now
         for effect in done:
             self._perform(effect)
+        self._asking.follow(unproven=self.group.unproven, master=self.is_master, interval=self.group.interval, now=now)
+        if self._asking.ask(now, mac=self._mac, peers=self._neighbours):
+            self._announce()
+
+    def hear(self, answer: Answer, now: float) -> None:
+        """Take somebody's word for who has an address."""
+        occupied = self._asking.heard(answer, now, mac=self._mac)
+        if occupied is not None:
+            self.handle(occupied, now)
+
+    def _neighbours(self) -> list[IPAddress]:
+        """Return hosts that must know the way to the VIPs: peers, as far as they are known."""
+        targets = (target for path in self.paths.values() for target in path.targets if not target.is_multicast)
+        return list(dict.fromkeys((*targets, *self.peers.members())))[:_NEIGHBOURS_ASKED]
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``handle`` wants a Tick."""
+        return min(self.group.deadline() or math.inf, self._asking.deadline)
 
     def _perform(self, effect: effects.Effect) -> None:
         match effect:
@@ -166,6 +189,8 @@ class GroupRunner:
                 self._tell_parent(Release(group=self.plan.name))
             case effects.Announce():
                 self._announce()
+            case effects.HeldBack(detail=detail):
+                log.warning("not master yet: %s", detail, extra={"group": self.plan.name})
             case effects.RoleChanged():
                 self._note_role(effect)
             case effects.Finished():
@@ -219,6 +244,7 @@ class GroupRunner:
         for vip in self.vips:
             for frame in neighbor.announcements(mac=self._mac, address=vip):
                 self._note_sending(sockets.send(wire, frame))
+        self._asking.announced(self._now)
 
     def _note_sending(self, error: str | None) -> None:
         """Count what could not be sent, and log each kind of fault once until something is sent again."""
@@ -359,6 +385,9 @@ class GroupRunner:
             drops={reason.value: count for reason, count in sorted(self._drops.items())},
             peers=self.peers.status(),
             rivals=tuple(str(each) for each in self._rivals.standing(since=now - 3 * self.group.interval)),
+            held_back=self.group.held_back,
+            proof=self._asking.proof,
+            contestants=self._asking.contestants,
             disturbances=self._disturbances,
             disturbance=self._disturbance,
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sidecar.ipc.messages import MAXIMUM, AnyMessage, Message, MessageError, decode, encode
 
-_FDS_PER_MESSAGE = 4
+_FDS_PER_MESSAGE = 6
 _SO_SNDBUFFORCE = 32
 _ONLY_ITS_LENGTH = int(socket.MSG_PEEK | socket.MSG_TRUNC)
 _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)

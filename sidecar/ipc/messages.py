@@ -29,7 +29,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class OpenInterface(Message, frozen=True, tag=True):
     """The engine may use this interface: its sockets come with the message. ``mac`` is 6 bytes.
 
-    First a packet socket for each of the IP versions ``wires``, then a raw IP socket for each of ``raws``, for unicast.
+    First a packet socket for each of the IP versions ``wires``, then a raw IP socket for each of ``raws``, for unicast,
+    then a packet socket for each of ``answers`` that hears who has which VIP. ``gateways`` are this node's there,
+    ``own_macs`` those of all its interfaces but for virtual ones, which are a group's.
     They replace those that came before.
     """
 
@@ -39,6 +41,9 @@ class OpenInterface(Message, frozen=True, tag=True):
     up: bool
     wires: tuple[int, ...] = (4,)
     raws: tuple[int, ...] = ()
+    answers: tuple[int, ...] = ()
+    gateways: tuple[str, ...] = ()
+    own_macs: tuple[bytes, ...] = ()
 
 
 class StartGroup(Message, frozen=True, tag=True):
@@ -247,6 +252,12 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rivals: tuple[str, ...] = ()
     """Other masters that go on."""
     lease: LeaseStatus | None = None
+    held_back: str | None = None
+    """Why a node that has not held the VIPs yet does not take over: somebody answers for one of them."""
+    proof: str | None = None
+    """What became of the last announcement: confirmed, contested or unknown; None where nobody was asked."""
+    contestants: tuple[str, ...] = ()
+    """Who else answers for a VIP, as ``10.0.0.200 at 02:00:00:00:00:09``."""
     disturbances: int = 0
     """How often somebody else on this node deleted or changed a VIP while it was leased."""
     disturbance: str | None = None

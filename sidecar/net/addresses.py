@@ -10,14 +10,14 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from types import TracebackType
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-from sidecar.protocol.types import IPPROTO_CARP
+from sidecar.protocol.types import IPPROTO_CARP, IPAddress
 
 IPInterface = IPv4Interface | IPv6Interface
 
@@ -93,6 +93,14 @@ class Addresses:
     def addresses(self) -> tuple[Address, ...]:
         """Return all addresses of all interfaces."""
         return tuple(_address_from_message(message) for message in self._route.get_addr())
+
+    def gateways(self) -> tuple[tuple[int, IPAddress], ...]:
+        """Return the default gateways: the interface's index and the address."""
+        routes = [
+            each for family in (socket.AF_INET, socket.AF_INET6) for each in self._route.get_default_routes(family)
+        ]
+        told = [(each.get_attr("RTA_OIF"), each.get_attr("RTA_GATEWAY")) for each in routes]
+        return tuple((index, ip_address(gateway)) for index, gateway in told if index and gateway)
 
     def put(self, *, index: int, vip: IPInterface, lifetime: int) -> None:
         """Bind ``vip`` to an interface for ``lifetime`` s (or FOREVER); a host prefix is never a source address.

@@ -10,12 +10,13 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from sidecar.net.inquiry import answers_filter
 from sidecar.protocol.types import IPPROTO_CARP, IPAddress
 
 Family: TypeAlias = Literal[4, 6]
@@ -23,6 +24,7 @@ Family: TypeAlias = Literal[4, 6]
 
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
+ETH_P_ARP = 0x0806
 ETHERTYPES: Mapping[Family, int] = MappingProxyType({4: ETH_P_IP, 6: ETH_P_IPV6})
 _ETH_P_ALL = 0x0003
 ETHERNET_HEADER = 14
@@ -106,6 +108,24 @@ def open_sniffing_socket(interface: str) -> socket.socket:
         sock.bind((interface, _ETH_P_ALL))
         request = struct.pack("iHH8s", socket.if_nametoindex(interface), _PACKET_MR_ALLMULTI, 0, b"")
         sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def open_answers_socket(interface: str, family: Family, addresses: Collection[IPAddress]) -> socket.socket:
+    """Open a packet socket on ``interface`` that hears answers of ARP or ND from or to ``addresses``, and sends none.
+
+    It hears those too that go to the MAC of a macvlan on the interface. Needs CAP_NET_RAW. Raises PermissionError,
+    OSError.
+    """
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        _attach(sock, answers_filter(family, addresses))
+        sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        sock.setblocking(False)
+        sock.bind((interface, ETH_P_ARP if family == 4 else ETH_P_IPV6))
     except OSError:
         sock.close()
         raise

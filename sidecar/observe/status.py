@@ -82,6 +82,8 @@ def _group_lines(group: GroupStatus, paint: Paint) -> list[str]:
             for each in group.demotions
         ),
         *(f"  {paint('RIVAL', 'bad')}     {each} is master too and goes on" for each in group.rivals),
+        *([f"  {paint('HELD BACK', 'bad')} {group.held_back}"] if group.held_back else []),
+        *([f"  announced {_proof(group)}"] if group.proof else []),
         *(
             [f"  {paint('DISTURBED', 'bad')} {group.disturbances} times; the last: {group.disturbance}"]
             if group.disturbance
@@ -98,6 +100,13 @@ def _group_lines(group: GroupStatus, paint: Paint) -> list[str]:
 def _lease(lease: LeaseStatus) -> str:
     remaining = "" if lease.remaining_ms is None else f"{lease.remaining_ms} ms left, "
     return f"{remaining}by {lease.kind}" + (f", since {lease.why}" if lease.why else "")
+
+
+def _proof(group: GroupStatus) -> str:
+    return {
+        "confirmed": "and confirmed: a neighbour knows the way, and nobody else answers",
+        "contested": f"but CONTESTED: {', '.join(group.contestants)}",
+    }.get(group.proof or "", "but not confirmed: no neighbour answered")
 
 
 def _left(demotion: DemotionStatus) -> str:

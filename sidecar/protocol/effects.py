@@ -48,6 +48,13 @@ class Announce:
     """Tell the LAN where the VIPs are (gratuitous ARP, unsolicited NA)."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Tell people why this node does not take over; ``detail`` is a sentence."""
+
+    detail: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleChanged:
     """The role changed; ``detail`` is a sentence for people."""
@@ -63,4 +70,4 @@ class Finished:
     """The group has handed over and needs no more events."""
 
 
-Effect = Advertise | AdvertiseTo | Bind | Renew | Release | Announce | RoleChanged | Finished
+Effect = Advertise | AdvertiseTo | Bind | Renew | Release | Announce | HeldBack | RoleChanged | Finished

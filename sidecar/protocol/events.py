@@ -59,6 +59,14 @@ class LeaseReleased:
     """The answer to Release: this node's kernel no longer answers for the VIPs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupied:
+    """A stranger answers for a VIP, which counts for ``seconds``; ``by`` tells which and who."""
+
+    by: str
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseDisturbed:
     """Somebody else on this node took a VIP off, or changed it: nobody may answer for it now."""
@@ -108,6 +116,7 @@ Event = (
     | LeaseAnswered
     | LeaseReleased
     | LeaseDisturbed
+    | Occupied
     | Demote
     | Promote
     | Reconfigured

@@ -40,6 +40,8 @@ class Group:
         "_leads_from",
         "_lease_failures",
         "_mastership",
+        "_occupied_by",
+        "_occupied_until",
         "_preempts_from",
         "_releases_pending",
         "_says_goodbye",
@@ -47,13 +49,20 @@ class Group:
         "_yields_until",
         "config",
         "demotions",
+        "held_back",
         "role",
+        "unproven",
     )
 
     def __init__(self, config: GroupConfig) -> None:
         self.config = config
         self.role = Role.INIT
         self.demotions = Demotions()
+        self.unproven = True
+        """It has neither held the VIPs nor heard a member: whether somebody else has them is an open question."""
+        self.held_back: str | None = None
+        """Why it does not take over although its timer has ended."""
+        self._occupied_until, self._occupied_by = -math.inf, ""
         self._ears = Ears(config.source, config.second_source)
         self._down_reason = Reason.MASTER_DOWN
         self._down_detail = ""
@@ -116,8 +125,8 @@ class Group:
                 done = self._tick(now)
             case events.LinkChanged(up=up):
                 done = self._link(up=up, now=now)
-            case events.LeaseAnswered() | events.LeaseReleased() | events.LeaseDisturbed():
-                done = self._of_the_lease(event, now)
+            case events.LeaseAnswered() | events.LeaseReleased() | events.LeaseDisturbed() | events.Occupied():
+                done = self._of_the_vips(event, now)
             case events.Demote():
                 done = self._demote(event, now)
             case events.Promote(name=name):
@@ -206,6 +215,7 @@ class Group:
         ear = self._ears.of(advert.source)
         if ear is None:
             return []
+        self._prove()
         if self._mastership is not None:
             return self._advert_as_master(advert, ear, self._mastership, now)
         return self._advert_as_backup(advert, ear, now) if self.role is Role.BACKUP else []
@@ -318,10 +328,24 @@ class Group:
             self._granted_extra = True
             self._ears.postpone(due=now, until=now + self.interval)
             return []
+        if self.unproven and now < self._occupied_until:
+            return self._hold_back(now)
         detail = self._down_detail
         if not detail:
             detail = self._silence(now)
         return self._become_master(self._down_reason, detail, now)
+
+    def _hold_back(self, now: float) -> list[Effect]:
+        """Bind nothing beside a stranger who answers; ask again when his last answer counts no more."""
+        self._ears.postpone(due=now, until=self._occupied_until)
+        if self.held_back is not None:
+            return []
+        self.held_back = f"{self._occupied_by}, but nobody who has it is heard to be master"
+        return [effects.HeldBack(self.held_back)]
+
+    def _prove(self) -> None:
+        """Note that the VIPs are a matter among members from now on: no stranger delays a takeover any more."""
+        self.unproven, self.held_back = False, None
 
     def _depose_if_late(self, now: float) -> list[Effect]:
         """A master that was silent for as long as its peers wait has been replaced, whatever it still believes."""
@@ -346,8 +370,10 @@ class Group:
 
     # The lease ---------------------------------------------------------------------------------------------------
 
-    def _of_the_lease(
-        self, event: events.LeaseAnswered | events.LeaseReleased | events.LeaseDisturbed, now: float
+    def _of_the_vips(
+        self,
+        event: events.LeaseAnswered | events.LeaseReleased | events.LeaseDisturbed | events.Occupied,
+        now: float,
     ) -> list[Effect]:
         match event:
             case events.LeaseAnswered(error=error):
@@ -357,6 +383,9 @@ class Group:
                 return []
             case events.LeaseDisturbed():
                 return self._lease_disturbed(now)
+            case events.Occupied(by=by, seconds=seconds):
+                self._occupied_by, self._occupied_until = by, now + seconds
+                return []
 
     def _lease_answered(self, error: str | None, now: float) -> list[Effect]:
         mastership = self._mastership
@@ -405,6 +434,7 @@ class Group:
 
     def _become_master(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         changed = self._switch(reason, detail)
+        self._prove()
         self._ears.forget()
         self._yields_until = -math.inf
         self._mastership = self._clockwork(now)

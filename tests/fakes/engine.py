@@ -45,7 +45,7 @@ class DrivenEngine(Engine):
     ) -> None:
         self._poll.close()
         for port in self._ports.values():
-            for sock in (*port.wires.values(), *port.raws.values()):
+            for sock in (*port.wires.values(), *port.raws.values(), *port.ears):
                 sock.close()
         self._ours.close()
         self.parent.close()

@@ -98,6 +98,14 @@ class Disturb:
 
 
 @dataclass(frozen=True, slots=True)
+class Occupy:
+    """A node hears a stranger answer for a VIP, which counts for so many seconds."""
+
+    node: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """Nothing of ``sender`` reaches ``receiver`` any more."""
 
@@ -140,6 +148,18 @@ class Mute:
 
 
 NodeFault = (
-    Crash | Restart | EngineCrash | Pause | ParentPause | Link | Stop | Refuse | Demote | Promote | HandOver | Disturb
+    Crash
+    | Restart
+    | EngineCrash
+    | Pause
+    | ParentPause
+    | Link
+    | Stop
+    | Refuse
+    | Demote
+    | Promote
+    | HandOver
+    | Disturb
+    | Occupy
 )
 Fault = NodeFault | Cut | Deaf | Partition | Heal | Loss | Mute

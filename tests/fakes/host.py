@@ -284,6 +284,8 @@ class Node:
                 self.confirmed = False
                 self._releasing += 1
                 self._ask_parent(self._release)
+            case effects.HeldBack():
+                assert self.role is Role.BACKUP, "held back from what it is"
             case effects.Announce():
                 assert self.confirmed, "announced what is not leased"
             case effects.RoleChanged():

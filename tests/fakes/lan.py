@@ -27,6 +27,7 @@ from tests.fakes.faults import (
     Loss,
     Mute,
     NodeFault,
+    Occupy,
     ParentPause,
     Partition,
     Pause,
@@ -215,6 +216,8 @@ class Lan:
                 node.refusals = times
             case Disturb():
                 node.disturb()
+            case Occupy(seconds=seconds):
+                node.deliver(events.Occupied(by="the VIP is at a stranger's", seconds=seconds))
             case _:
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from types import MappingProxyType
 
 import msgspec
@@ -15,6 +16,7 @@ from sidecar.config.model import GroupKeys, Settings, env_name
 from sidecar.ipc import messages
 from sidecar.ipc.messages import AnyMessage, encode
 from sidecar.ipc.plan import encode_plan
+from sidecar.net.neighbor import announcements
 from tests.fakes.captures import CAPTURES, CONTAINERS, DATA, ipv6
 from tests.fakes.plans import group_plan, node_plan
 from tests.fuzz.targets import SEPARATOR
@@ -50,6 +52,11 @@ def _packets() -> Iterator[bytes]:
 
 def _wire() -> Iterator[bytes]:
     return (bytes((bits,)) + header for bits, header in enumerate(_headers()) if bits < 16)
+
+
+def _answers() -> Iterator[bytes]:
+    mac, vips = bytes.fromhex("020000000099"), map(ip_address, ("10.0.0.200", "fd00::200"))
+    yield from (frame for vip in vips for frame in announcements(mac=mac, address=vip))
 
 
 def _captures() -> Iterator[bytes]:
@@ -96,6 +103,7 @@ SEEDS: Mapping[str, Callable[[], Iterator[bytes]]] = MappingProxyType(
     {
         "packet": _packets,
         "wire": _wire,
+        "answer": _answers,
         "capture": _captures,
         "frame": _tagged_frames,
         "message": _messages,

@@ -23,6 +23,7 @@ from sidecar.config.model import SettingsError
 from sidecar.decode import Record, Verifier, file_records, frame_record, from_hex, header_record, to_json, to_text
 from sidecar.ipc.messages import VERSION, MessageError, decode, encode
 from sidecar.ipc.plan import decode_plan, encode_plan
+from sidecar.net.inquiry import AnswerError, read_answer
 from sidecar.protocol.auth import key_from_password
 from sidecar.protocol.packet import HEADER_LENGTH, PacketError, check, pack, parse, unpack
 from tests.fakes.captures import PASSWORD, VIP
@@ -78,6 +79,17 @@ def wire(data: bytes) -> None:
         if station.hear(ipv4(carp)) is not None:
             assert (station.role, station.runner.group.deadline()) == before
         station.pass_time(3.0)
+
+
+def answer(data: bytes) -> None:
+    """Any frame as an answer to a question about an address, as it is, as ARP and as IPv6."""
+    for frame in (data, data[:12] + b"\x08\x06" + data[12:], data[:12] + b"\x86\xdd" + data[12:]):
+        try:
+            found = read_answer(frame)
+        except AnswerError:
+            continue
+        assert (len(found.mac), len(found.to)) == (6, 6)
+        assert found.address.version == found.told.version
 
 
 def capture(data: bytes) -> None:
@@ -186,5 +198,5 @@ def _scratch() -> Path:
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = MappingProxyType(
-    {target.__name__: target for target in (packet, wire, capture, frame, message, plan, yaml, settings)}
+    {target.__name__: target for target in (packet, wire, answer, capture, frame, message, plan, yaml, settings)}
 )

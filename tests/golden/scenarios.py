@@ -13,6 +13,7 @@ from tests.fakes.faults import (
     Heal,
     Link,
     Mute,
+    Occupy,
     ParentPause,
     Partition,
     Pause,
@@ -147,6 +148,26 @@ def bind_refused() -> Conversation:
     talk.until(2.9)
     talk.inject(Refuse(0, 1))
     talk.until(5.0)
+    return talk
+
+
+def occupied() -> Conversation:
+    """A stranger answers for the VIP while the first node starts: it waits until nobody does any more.
+
+    Who has heard a member of the group is not held back by it: the second one takes over from the first at its time.
+    """
+    talk = Conversation({}, {"advskew": 100})
+    talk.start(0)
+    for second in range(5):
+        talk.until(second + 0.001)
+        talk.inject(Occupy(0, 2.5))
+    talk.until(7.0)
+    talk.start(1)
+    talk.until(8.1)
+    talk.inject(Crash(0))
+    talk.until(10.0)
+    talk.inject(Occupy(1, 2.5))
+    talk.until(12.5)
     return talk
 
 

@@ -36,6 +36,8 @@ from sidecar.ipc.messages import (
     encode,
 )
 from sidecar.net import sockets
+from sidecar.net.inquiry import question
+from sidecar.net.neighbor import announcements
 from sidecar.observe.moment import boot_time
 from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.packet import Header, build_ipv4, pack, parse_ipv4, unpack
@@ -689,3 +691,41 @@ def test_the_carrier_that_only_a_group_that_left_cared_for_demotes_nobody(
     assert engine.group("web").demotion > 0
     engine.tell(StopGroup(group="db"))
     assert engine.group("web").demotion == 0
+
+
+def test_answers_about_the_vips_hold_a_starting_node_back_and_prove_a_takeover(
+    engine: DrivenEngine, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    theirs = bytes.fromhex("020000000099")
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, far:
+        near.setblocking(False)
+        opened = OpenInterface(interface="eth0", index=2, mac=MAC, up=True, answers=(4,), gateways=("10.0.0.1",))
+        engine.parent.send(opened, [wire[0].fileno(), near.fileno()])
+        engine.serve()
+        engine.start(PLAN)
+        assert wire[1].recv(4096) == question(mac=MAC, target=VIPS[0])
+
+        def answers(frame: bytes) -> None:
+            far.send(b"noise")
+            far.send(frame)
+            engine.serve()
+
+        (_, reply) = announcements(mac=theirs, address=VIPS[0])
+        engine.pass_time(2.9)
+        answers(reply)
+        engine.pass_time(0.1)
+        assert engine.group().held_back == (
+            "10.0.0.200 is at 02:00:00:00:00:99, but nobody who has it is heard to be master"
+        )
+        engine.pass_time(2.4)
+        engine.tell(LEASED)
+        assert (engine.group().role, engine.group().proof, engine.group().held_back) == ("master", "unknown", None)
+        answer = MAC + reply[6:28] + IPv4Address("10.0.0.1").packed + MAC + VIPS[0].packed
+        answers(answer)
+        assert engine.group().proof == "confirmed"
+        answers(reply)
+        assert (engine.group().proof, engine.group().contestants) == (
+            "contested",
+            ("10.0.0.200 at 02:00:00:00:00:99",),
+        )

@@ -16,6 +16,7 @@ from sidecar.protocol.effects import (
     Bind,
     Effect,
     Finished,
+    HeldBack,
     Release,
     Renew,
     RoleChanged,
@@ -113,6 +114,50 @@ def test_a_group_without_a_link_takes_other_settings_for_later() -> None:
     assert group.deadline() is None
     group.handle(events.LinkChanged(up=True), 2.0)
     assert group.deadline() == 8.0
+
+
+# A VIP that a stranger has -------------------------------------------------------------------------------------------
+
+
+def occupied(seconds: float = 2.5) -> events.Occupied:
+    return events.Occupied(by="10.0.0.200 is at 02:00:00:00:00:99", seconds=seconds)
+
+
+def test_a_node_that_starts_waits_until_no_stranger_answers_any_more() -> None:
+    group = started()
+    assert group.handle(occupied(), 1.0) == ()
+    (held,) = group.handle(TICK, 3.0)
+    assert held == HeldBack("10.0.0.200 is at 02:00:00:00:00:99, but nobody who has it is heard to be master")
+    assert (group.role, group.held_back, group.deadline()) == (Role.BACKUP, held.detail, 3.5)
+    assert group.handle(occupied(), 3.2) == ()
+    assert group.handle(TICK, 3.5) == ()
+    assert group.deadline() == pytest.approx(5.7)
+    assert changes(group.handle(TICK, 5.7)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+    assert group.held_back is None
+
+
+def test_a_stranger_who_fell_silent_in_time_delays_nothing() -> None:
+    group = started()
+    group.handle(occupied(), 0.4)
+    assert changes(group.handle(TICK, 3.0)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+
+
+def test_who_has_heard_a_member_is_held_back_by_no_stranger() -> None:
+    group = started()
+    group.handle(occupied(), 2.9)
+    group.handle(TICK, 3.0)
+    group.handle(advert(), 3.1)
+    assert (group.held_back, group.unproven) == (None, False)
+    group.handle(occupied(), 6.0)
+    assert changes(group.handle(TICK, 6.1)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+
+
+def test_who_has_held_the_vip_is_held_back_by_no_stranger() -> None:
+    group, at = master()
+    group.handle(events.LinkChanged(up=False), at)
+    group.handle(events.LinkChanged(up=True), at)
+    group.handle(occupied(), at + 2.9)
+    assert changes(group.handle(TICK, at + 3.0)) == [(Role.MASTER, Reason.MASTER_DOWN)]
 
 
 # A VIP that others take away -----------------------------------------------------------------------------------------

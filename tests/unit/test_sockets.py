@@ -14,6 +14,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from sidecar.net import sockets
+from sidecar.net.inquiry import question
+from sidecar.net.neighbor import announcements
 from sidecar.net.sockets import ETHERTYPES, Family, Frame
 from sidecar.protocol.packet import build_ipv4, build_ipv6
 from sidecar.protocol.types import IPAddress
@@ -400,6 +402,36 @@ def test_sniffing_opens_the_nic_to_every_group_for_as_long_as_it_lasts() -> None
 def test_sniffing_where_there_is_nothing_is_an_error() -> None:
     with pytest.raises(OSError, match="No such device"):
         in_new_network(lambda: sockets.open_sniffing_socket("none"))
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("real_kernel")
+@pytest.mark.parametrize("vip", ["10.0.0.200", "fd00::200"])
+def test_answers_of_vips_are_heard_also_at_a_virtual_mac_and_questions_are_not(vip: str) -> None:
+    address = ip_address(vip)
+    version: Family = address.version
+    (*_, answer) = announcements(mac=NEAR_MAC, address=address)
+    virtual = bytes.fromhex("00005e00012a")
+
+    def scene() -> list[bytes | None]:
+        cable()
+        ip("link add carp42 link near type macvlan mode bridge")
+        ip("link set carp42 address 00:00:5e:00:01:2a up")
+        with (
+            sockets.open_answers_socket("near", version, [address]) as ear,
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as far,
+        ):
+            far.bind(("far", 0))
+            far.send(question(mac=NEAR_MAC, target=address))
+            far.send(virtual + answer[6:])
+            far.send(NEAR_MAC + answer[6:])
+            heard: list[bytes | None] = []
+            while len(heard) < 2:
+                assert select.select([ear], [], [], 10)[0]
+                heard.append(sockets.receive_ethernet(ear))
+            return [*heard, sockets.receive_ethernet(ear)]
+
+    assert in_new_network(scene) == [virtual + answer[6:], NEAR_MAC + answer[6:], None]
 
 
 # Without one ---------------------------------------------------------------------------------------------------------

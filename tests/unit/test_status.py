@@ -58,6 +58,22 @@ def test_what_others_did_to_the_vips_in_text() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"held_back": "10.0.0.200 is at a:b"}, "  HELD BACK 10.0.0.200 is at a:b"),
+        ({"proof": "confirmed"}, "  announced and confirmed: a neighbour knows the way, and nobody else answers"),
+        ({"proof": "unknown"}, "  announced but not confirmed: no neighbour answered"),
+        (
+            {"proof": "contested", "contestants": ("10.0.0.200 at a:b", "10.0.0.201 at a:c")},
+            "  announced but CONTESTED: 10.0.0.200 at a:b, 10.0.0.201 at a:c",
+        ),
+    ],
+)
+def test_what_the_lan_says_of_the_vips_in_text(changes: dict[str, object], said: str) -> None:
+    assert as_text(reply(msgspec.structs.replace(MASTER, **changes))).splitlines()[4] == said  # type: ignore[arg-type]
+
+
 def test_both_families_and_demotion_in_text() -> None:
     link = DemotionStatus(name="link:eth1", weight=240, detail="eth1 has no carrier")
     lease = DemotionStatus(name="lease", weight=240, detail="refused", seconds=12.3)
@@ -129,6 +145,7 @@ def test_the_json_has_every_field_and_readable_times() -> None:
         "demotions": [],
         "rivals": [],
         "history": [],
+        "contestants": [],
     }
     assert document["groups"][0] == expected
 
