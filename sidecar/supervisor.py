@@ -113,13 +113,13 @@ class Supervisor:
         self._require_capabilities()
         self._reactor.watch_signals((signal.SIGHUP, signal.SIGCHLD, *HELD_BACK), self._signalled)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+        self._start_engine()  # it starts while the rest is made ready, and is told of it when it asks
         self._reactor.watch(self._holdings.open(), self._links_changed)
         self._open_control()  # before the sweep, which would take the VIPs of a sidecar that runs already
         self._holdings.open_interfaces()
         self._leases.begin()
         self._reactor.watch(self._holdings.watch_addresses(), self._addresses_changed)
         self._maintenance.load()
-        self._start_engine()
         self._mirror.start()
         self._commands.begin(held=[group.name for group in self._plan.groups if self._leases.holds(group.name)])
         while self._stage is not Stage.OVER:
