@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write the texts in tests/golden anew")
 
 
+def pytest_configure() -> None:
+    """A shell that starts us in the background has SIGINT ignored, and every child of ours would ignore it too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 TOOLS = ("ip", "nsenter", "ucarp", "tshark", "keepalived", "nft")
 
 
