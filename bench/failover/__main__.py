@@ -29,7 +29,12 @@ def main() -> int:
     failed = 0
     if arguments.command == "soak":
         wanted = [setup for setup in candidates() if arguments.cells in f"{setup.name}: {setup.speed.name}"]
-        shelf.remember(search(arguments.seconds, wanted, tell=lambda text: print(text, file=sys.stderr, flush=True)))
+
+        def tell(verdict: str, known: Fastest) -> None:
+            print(verdict, file=sys.stderr, flush=True)
+            shelf.remember(known)
+
+        search(arguments.seconds, wanted, tell=tell)
     elif arguments.command == "run":
         failed = _run(shelf, arguments)
     if shelf.book.outcomes:

@@ -33,8 +33,8 @@ def candidates() -> list[Setup]:
     ]
 
 
-def search(seconds: float, wanted: Sequence[Setup], *, tell: Callable[[str], None]) -> Fastest:
-    """Find the fastest that holds for so long; ``tell`` how it goes."""
+def search(seconds: float, wanted: Sequence[Setup], *, tell: Callable[[str, Fastest], None]) -> None:
+    """Find the fastest that holds for so long; ``tell`` each verdict, and all that is known by then."""
     names: dict[str, str] = {}
     unstable: dict[str, dict[str, str]] = {}
     lock = Lock()
@@ -42,17 +42,19 @@ def search(seconds: float, wanted: Sequence[Setup], *, tell: Callable[[str], Non
     def walk(name: str, setups: list[Setup]) -> None:
         for setup in setups:
             ailment = _ailment(setup, seconds)
-            tell(f"{name}, {setup.speed.name}: {ailment or 'stable'}")
             with lock:
-                if not ailment:
+                if ailment:
+                    unstable.setdefault(name, {})[setup.speed.name] = ailment
+                else:
                     names[name] = setup.speed.name
-                    return
-                unstable.setdefault(name, {})[setup.speed.name] = ailment
+                known = Fastest(seconds=seconds, load=os.getloadavg()[0], names=names, unstable=unstable)
+                tell(f"{name}, {setup.speed.name}: {ailment or 'stable'}", known)
+            if not ailment:
+                return
 
     families = [(name, list(each)) for name, each in groupby(wanted, key=lambda one: key(one.product, one.mac))]
     with ThreadPoolExecutor(max(1, len(families))) as pool:
         list(pool.map(lambda family: walk(*family), families))
-    return Fastest(seconds=seconds, load=os.getloadavg()[0], names=names, unstable=unstable)
 
 
 def _ailment(setup: Setup, seconds: float) -> str:
