@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from sidecar import __version__
 from sidecar.demo.apiserver import ApiServer
 from sidecar.demo.cluster import DOOR_PORT
 from sidecar.demo.forward import ApiForwarder
@@ -65,7 +66,7 @@ def test_the_image_says_what_it_is_and_has_no_health_check(the_image: Image) -> 
     assert config["Cmd"] == ["run"]
     assert config["User"] == "0:0"
     labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items()}
-    assert (labels["title"], labels["licenses"], labels["version"]) == ("carp-sidecar", "Apache-2.0", "0.1.0")
+    assert (labels["title"], labels["licenses"], labels["version"]) == ("carp-sidecar", "Apache-2.0", __version__)
     assert "Healthcheck" not in config
     assert "HEALTHCHECK" not in re.sub(r"^#.*$", "", (ROOT / "Dockerfile").read_text(), flags=re.M)
 
