@@ -139,10 +139,10 @@ def test_the_account_of_a_release_has_the_rights_of_the_role_and_no_more(
 def test_the_doctor_tells_which_rights_the_account_has(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    rules = yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
+    rules = yaml.safe_load((CHART / "files/role-rules.yaml").read_text())["mirror"]
     admin = control_plane.admin
     with_role = admin.create_account(namespace, "with-role", rules=rules)
-    reader = admin.create_account(namespace, "reader", rules=[{**rules[0], "verbs": ["get"]}])
+    reader = admin.create_account(namespace, "reader", rules=[{**rules[0], "verbs": ["list"]}])
 
     def granted(token: str) -> dict[tuple[str, str], bool]:
         kubeconfig = admin.write_kubeconfig(tmp_path / "account", token)
@@ -154,7 +154,7 @@ def test_the_doctor_tells_which_rights_the_account_has(
         return {(right.verb, right.resource): right.granted for right in answer}
 
     assert granted(with_role) == dict.fromkeys(rights.NEEDED["mirror"], True)
-    assert [right for right, has in granted(reader).items() if has] == [("get", "pods")]
+    assert [right for right, has in granted(reader).items() if has] == [("list", "pods")]
 
 
 @pytest.fixture
