@@ -11,10 +11,14 @@ import sys
 def main() -> int:
     """Run a process of the sidecar, or the command line; return the exit code."""
     match sys.argv[1:]:
-        case ["parent", fd]:
+        case ["parent", plan, *settings]:
             from sidecar.supervisor import main as parent  # noqa: PLC0415 - each process imports its own half only
 
-            return parent(int(fd))
+            return parent(int(plan), *map(int, settings))
+        case ["validate", fd, pid]:
+            from sidecar.live.validate import main as validate  # noqa: PLC0415 - as above
+
+            return validate(fd=int(fd), parent=int(pid))
         case ["engine", fd, pid, node, level, style]:
             from sidecar.engine.process import main as engine  # noqa: PLC0415 - as above
 

@@ -125,6 +125,10 @@ class Restarts:
         """Return the seconds until this child starts again; 0 if it is not planned."""
         return max(0.0, self._at.get(name, 0.0) - now)
 
+    def planned(self, name: str) -> bool:
+        """Tell whether this child starts again."""
+        return name in self._at
+
     def next(self) -> float:
         """Return when the next one is due, infinity if none is planned."""
         return min(self._at.values(), default=math.inf)

@@ -65,7 +65,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 def _run() -> int:
     # As PID 1 a SIGTERM that comes before its handler would be lost, and SIGUSR1 would end whoever is not PID 1: they
     # wait until the parent is ready for them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2})
+    held_back = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+    signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
     loaded = _load()
     if loaded is None:
         return EXIT_SETTINGS
@@ -76,17 +77,20 @@ def _run() -> int:
 def _become_parent(loaded: Loaded) -> NoReturn:
     """Go on as the parent, by exec in the same process.
 
-    What start-up imported is gone then, and so are the settings and the password from the environment that /proc shows.
+    What start-up imported is gone then, and so are the settings and the password from the environment that /proc shows:
+    they go on in a memory file, for when a file of settings changes.
     """
-    from sidecar.config.settings import environment_for_children  # noqa: PLC0415 - only start-up needs pydantic
+    from sidecar.config import settings  # noqa: PLC0415 - only start-up needs pydantic
     from sidecar.ipc.plan import encode_plan  # noqa: PLC0415 - as above
+    from sidecar.live.environment import seal  # noqa: PLC0415 - as above
 
     fd = os.memfd_create("plan", 0)
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(encode_plan(loaded.plan))
     os.lseek(fd, 0, os.SEEK_SET)
-    command = [sys.executable, "-P", "-m", "sidecar", "parent", str(fd)]
-    os.execve(sys.executable, command, environment_for_children(os.environ))  # noqa: S606 - our own interpreter
+    sealed = seal(settings.environment_of_settings(os.environ))
+    command = [sys.executable, "-P", "-m", "sidecar", "parent", str(fd), str(sealed)]
+    os.execve(sys.executable, command, settings.environment_for_children(os.environ))  # noqa: S606 - our own interpreter
 
 
 def _warn(loaded: Loaded) -> None:
@@ -135,19 +139,9 @@ def _load(*, complain: bool = True) -> Loaded | None:
 
 def _read_settings() -> Loaded:
     """Return the settings of this node. Raises SettingsError."""
-    from sidecar.config.model import Interface  # noqa: PLC0415 - as above
-    from sidecar.config.settings import load  # noqa: PLC0415 - as above
-    from sidecar.net.addresses import Addresses  # noqa: PLC0415 - as above
+    from sidecar.startup import load  # noqa: PLC0415 - as above
 
-    def interfaces() -> list[Interface]:
-        with Addresses() as kernel:
-            own = [address for address in kernel.addresses() if not address.leased]
-            return [
-                Interface(link.name, tuple(a.interface for a in own if a.index == link.index))
-                for link in kernel.links()
-            ]
-
-    return load(os.environ, interfaces=interfaces)
+    return load(os.environ)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

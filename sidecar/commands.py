@@ -76,20 +76,25 @@ class _Line:
     """What the newest role wants to have been run."""
     turn: Turn | None = None
     """Of which all runs have begun but for those that are ``left``."""
+    due: list[list[str]] = field(default_factory=list)
+    """The runs that are wanted: as the settings were when the role changed."""
+    gone: bool = False
+    """Its group is: what it still has to run is all."""
     left: deque[list[str]] = field(default_factory=deque)
     run: Run | None = None
 
     @property
     def behind(self) -> bool:
         """Whether something is still to be run."""
-        return bool(self.left) or (self.turn is not self.wanted and bool(self.argvs()))
+        return bool(self.left) or (self.turn is not self.wanted and bool(self.due))
 
-    def argvs(self) -> list[list[str]]:
-        """Return the runs that are wanted, one for each VIP."""
+    def want(self, wanted: Turn) -> None:
+        """Have one of the two commands run, once for each VIP."""
         plan = self.plan
-        command = plan.up_command if self.wanted is Turn.UP else plan.down_command
+        command = plan.up_command if wanted is Turn.UP else plan.down_command
         extra = () if plan.xparam is None else (plan.xparam,)
-        return [[*command, plan.interface, str(ip_interface(vip).ip), *extra] for vip in plan.vips if command]
+        self.wanted = wanted
+        self.due = [[*command, plan.interface, str(ip_interface(vip).ip), *extra] for vip in plan.vips if command]
 
 
 class Commands:
@@ -111,11 +116,39 @@ class Commands:
         Of those that are ``held``, since an earlier run, the up command has been run and counts.
         """
         for name, line in self._lines.items():
-            if name in held:
-                line.turn = line.wanted = Turn.UP
-            elif line.plan.neutral:
-                line.turn = Turn.DOWN
-            self._go_on(line)
+            self._begin(line, held=name in held)
+
+    def _begin(self, line: _Line, *, held: bool) -> None:
+        line.want(Turn.UP if held else Turn.DOWN)
+        if held or line.plan.neutral:
+            line.turn = line.wanted
+        self._go_on(line)
+
+    def change(self, groups: Iterable[GroupPlan], *, started: Collection[str], held: Collection[str]) -> None:
+        """Go on with the commands of these groups. Of those that ``started``, the down command is run, as at a start.
+
+        Those of a group that goes on with its role are run from its next change on; what is to be run still is run as
+        it was wanted. ``held`` are the groups whose VIPs this node holds.
+        """
+        plans = {plan.name: plan for plan in groups if plan.up_command or plan.down_command}
+        for name, old in list(self._lines.items()):
+            old.gone = name not in plans
+            self._drop_if_gone(old)
+        for name, plan in plans.items():
+            known = self._lines.get(name)
+            if known is not None:
+                known.plan, known.gone = plan, False
+                continue
+            line = self._lines[name] = _Line(plan)
+            if name in started:
+                self._begin(line, held=False)
+            else:
+                line.wanted = line.turn = Turn.UP if name in held else Turn.DOWN
+
+    def _drop_if_gone(self, line: _Line) -> None:
+        if line.gone and line.run is None and not line.behind:
+            self._lines.pop(line.plan.name, None)
+            self._waiting.pop(line.plan.name, None)
 
     def follow(self, group: str, *, held: bool) -> None:
         """Note whether this node holds the group's VIPs; run what follows from a change.
@@ -126,7 +159,7 @@ class Commands:
         wanted = Turn.UP if held else Turn.DOWN
         if line is None or line.wanted is wanted or (self._stopping and not line.plan.shutdown):
             return
-        line.wanted = wanted
+        line.want(wanted)
         self._go_on(line)
 
     def stop(self) -> None:
@@ -180,6 +213,7 @@ class Commands:
         if line is not None:
             line.run = None
             self._go_on(line)
+            self._drop_if_gone(line)
         self._start_waiting(self._clock())
 
     # Runs --------------------------------------------------------------------------------------------------------
@@ -195,7 +229,7 @@ class Commands:
             line = self._waiting.pop(name)
             if line.turn is not line.wanted:
                 line.turn = line.wanted
-                line.left = deque(line.argvs())
+                line.left = deque(line.due)
             while line.left and line.run is None:
                 self._start(line, line.left.popleft())
 

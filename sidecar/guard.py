@@ -92,10 +92,7 @@ class Guard:
     def __init__(self, groups: Mapping[str, tuple[IPInterface, ...]], homes: Mapping[str, int]) -> None:
         self._groups = groups
         self._homes = homes
-        self._claimants: dict[IPAddress, list[str]] = {}
-        for group, vips in groups.items():
-            for vip in vips:
-                self._claimants.setdefault(vip.ip, []).append(group)
+        self._claimants = _claimants(groups)
         self._leases: dict[str, _Lease] = {}
         self._held: dict[tuple[int, IPInterface], str] = {}
         """By the index of its interface, each VIP that a group holds."""
@@ -104,6 +101,13 @@ class Guard:
         self._records: dict[str, _Record] = {}
         self._own: dict[tuple[int, IPInterface], str] = {}
         """The node's own addresses that are VIPs too, and of which group."""
+
+    def change(self, groups: Mapping[str, tuple[IPInterface, ...]], homes: Mapping[str, int]) -> None:
+        """Watch over these from now on; what is leased is of a group that stays as it is."""
+        self._groups, self._homes, self._claimants = groups, homes, _claimants(groups)
+        self._records = {group: record for group, record in self._records.items() if group in groups}
+        claimed = {where: self._claimant(where[1].ip, where[0]) for where in self._own}
+        self._own = {where: group for where, group in claimed.items() if group is not None}
 
     # What this node does -----------------------------------------------------------------------------------------
 
@@ -206,6 +210,14 @@ class Guard:
         """Return whose VIP it is; a link-local one of another interface is another address."""
         groups = self._claimants.get(address, ())
         return next((each for each in groups if not address.is_link_local or self._homes[each] == index), None)
+
+
+def _claimants(groups: Mapping[str, tuple[IPInterface, ...]]) -> dict[IPAddress, list[str]]:
+    claimants: dict[IPAddress, list[str]] = {}
+    for group, vips in groups.items():
+        for vip in vips:
+            claimants.setdefault(vip.ip, []).append(group)
+    return claimants
 
 
 def _duplicate(vip: IPInterface) -> str:

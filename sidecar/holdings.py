@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 from typing import Literal
@@ -18,7 +18,7 @@ from sidecar.net.addresses import Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
 from sidecar.net.virtual_arp import VirtualArpError
 from sidecar.net.virtual_mac import VirtualMacError
-from sidecar.protocol.types import virtual_mac
+from sidecar.protocol.types import IPAddress, virtual_mac
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,15 @@ class Opened:
         return (*self.wires.values(), *self.raws.values(), *self.answers.values())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interfaces:
+    """The interfaces that the engine has to be told of, by name."""
+
+    opened: tuple[str, ...]
+    """Those with new sockets."""
+    closed: tuple[str, ...]
+
+
 class Holdings:
     """The kernel's state of these groups. ``open`` comes first, then ``open_interfaces``, then ``leases.begin``."""
 
@@ -53,6 +62,8 @@ class Holdings:
         self._memberships: dict[tuple[str, str], socket.socket] = {}
         self._gone: set[str] = set()
         """Interfaces of ours that were deleted or renamed."""
+        self._prepared: dict[str, Opened] = {}
+        self._prepared_memberships: dict[tuple[str, str], socket.socket] = {}
         self._replaced: set[str] = set()
         """Interfaces that the engine has to be told of anew."""
 
@@ -68,6 +79,7 @@ class Holdings:
         """Take all VIPs off and give everything else back."""
         if self._addresses is None or self._monitor is None:
             return
+        self._forget_prepared()
         self.leases.release_all()
         self.leases.close()
         self._addresses.close()
@@ -80,10 +92,7 @@ class Holdings:
     def open_interfaces(self) -> None:
         """Open what the groups speak through. Raises ExitError."""
         for group in self._groups:
-            link = self.links.get(group.interface)
-            if link is None or not link.mac:
-                fault = "is not there" if link is None else "is not an Ethernet interface"
-                raise ExitError(EXIT_SETTINGS, f"CARP_INTERFACE: {group.interface} {fault}; there are: {self._names()}")
+            link = self._link_of(group)
             if group.interface not in self.sockets:
                 self.sockets[group.interface] = self._open_sockets(group.interface)
             self._join(group, link.index)
@@ -91,6 +100,13 @@ class Holdings:
                 self.leases.place(group.name, index=link.index)
             except (VirtualMacError, VirtualArpError) as error:
                 raise ExitError(EXIT_SETTINGS, f"CARP_MAC: {error}; use CARP_MAC=interface") from error
+
+    def _link_of(self, group: GroupPlan) -> Link:
+        link = self.links.get(group.interface)
+        if link is None or not link.mac:
+            fault = "is not there" if link is None else "is not an Ethernet interface"
+            raise ExitError(EXIT_SETTINGS, f"CARP_INTERFACE: {group.interface} {fault}; there are: {self._names()}")
+        return link
 
     def _reopen(self, link: Link) -> bool:
         """Go over to another interface of the same name; return whether that worked. Raises ExitError."""
@@ -116,17 +132,14 @@ class Holdings:
         return True
 
     def _join(self, group: GroupPlan, index: int) -> None:
-        if group.transport != "multicast":
-            return
-        for path in group.paths:
-            membership = (group.interface, path.multicast_group)
+        for membership in _memberships(group):
             if membership not in self._memberships:
-                self._memberships[membership] = sockets.join(index=index, group=ip_address(path.multicast_group))
+                self._memberships[membership] = sockets.join(index=index, group=ip_address(membership[1]))
 
     def _open_sockets(self, interface: str) -> Opened:
-        groups = [group for group in self._groups if group.interface == interface]
-        vips = [ip_interface(vip).ip for group in groups for vip in group.vips]
-        spoken = {ip_address(path.source).version for group in groups for path in group.paths}
+        return self._open_some(interface, _spoken(self._groups, interface), _vips(self._groups, interface))
+
+    def _open_some(self, interface: str, spoken: Collection[Literal[4, 6]], vips: Sequence[IPAddress]) -> Opened:
         try:
             return Opened(
                 wires={version: sockets.open_packet_socket(interface, version) for version in sorted(spoken)},
@@ -141,10 +154,75 @@ class Holdings:
         except OSError as error:
             raise ExitError(EXIT_FAILED, f"cannot open a packet socket on {interface}: {error.strerror}") from error
 
-    def introductions(self) -> Iterator[tuple[Message, list[int]]]:
-        """Return what an engine is told of each interface, and the descriptors that go with it."""
-        self._replaced.clear()
-        for name in self.sockets:
+    # Other settings ----------------------------------------------------------------------------------------------
+
+    def prepare(self, groups: Sequence[GroupPlan]) -> None:
+        """Open what these groups need beside what is open; whatever is in use stays as it is. Raises ExitError."""
+        self._forget_prepared()
+        self.links |= {link.name: link for link in self._kernel.links() if link.name not in self.sockets}
+        try:
+            for group in groups:
+                self._prepare(group, groups)
+        except ExitError:
+            self._forget_prepared()
+            raise
+
+    def _prepare(self, group: GroupPlan, groups: Sequence[GroupPlan]) -> None:
+        link, name = self._link_of(group), group.interface
+        there = self.sockets.get(name)
+        spoken = _spoken(groups, name) - (set() if there is None else there.wires.keys())
+        vips = _vips(groups, name)  # the ears for them hear of these and of no others
+        if there is not None and vips == _vips(self._groups, name):
+            vips = []
+        if (spoken or vips) and name not in self._prepared:
+            self._prepared[name] = self._open_some(name, spoken, vips)
+        for membership in _memberships(group):
+            if membership not in self._memberships and membership not in self._prepared_memberships:
+                try:
+                    joined = sockets.join(index=link.index, group=ip_address(membership[1]))
+                except OSError as error:
+                    fault = f"cannot join {membership[1]} on {membership[0]}: {error.strerror}"
+                    raise ExitError(EXIT_FAILED, fault) from error
+                self._prepared_memberships[membership] = joined
+
+    def _forget_prepared(self) -> None:
+        unused = (each for opened in self._prepared.values() for each in opened.every)
+        for sock in (*unused, *self._prepared_memberships.values()):
+            sock.close()
+        self._prepared.clear()
+        self._prepared_memberships.clear()
+
+    def change(self, groups: Sequence[GroupPlan], *, ended: Collection[str]) -> Interfaces:
+        """Go on with these groups, for which all was prepared; those that ``ended`` are gone, or begin anew."""
+        known = {group.name for group in self._groups} - set(ended)
+        self.leases.change(groups, ended=ended)
+        self._groups = groups
+        for name, opened in self._prepared.items():
+            self.sockets[name] = _joined(self.sockets[name], opened) if name in self.sockets else opened
+        self._memberships |= self._prepared_memberships
+        new = tuple(self._prepared)
+        self._prepared.clear()
+        self._prepared_memberships.clear()
+        self.leases.begun({group.name: self._link_of(group).index for group in groups if group.name not in known})
+        return Interfaces(opened=new, closed=self._close_unused())
+
+    def _close_unused(self) -> tuple[str, ...]:
+        wanted = {membership for group in self._groups for membership in _memberships(group)}
+        for membership in self._memberships.keys() - wanted:
+            self._memberships.pop(membership).close()
+        closed = tuple(self.sockets.keys() - {group.interface for group in self._groups})
+        for name in closed:
+            for sock in self.sockets.pop(name).every:
+                sock.close()
+        self._replaced -= set(closed)
+        self._gone -= set(closed)
+        return closed
+
+    def introductions(self, names: Collection[str] | None = None) -> Iterator[tuple[Message, list[int]]]:
+        """Return what an engine is told of these interfaces, or all, and the descriptors that go with it."""
+        if names is None:
+            self._replaced.clear()
+        for name in self.sockets if names is None else names:
             yield self._introduction(name)
 
     def news(self, link: Link) -> tuple[Message, list[int]]:
@@ -228,6 +306,30 @@ class Holdings:
     def _kernel(self) -> Addresses:
         assert self._addresses is not None  # noqa: S101 - narrowing; open() came first
         return self._addresses
+
+
+def _joined(old: Opened, new: Opened) -> Opened:
+    """Return the old sockets with the new ones; new ears take the place of all that there were."""
+    for sock in old.answers.values() if new.answers else ():
+        sock.close()
+    return Opened(wires=old.wires | new.wires, raws=old.raws | new.raws, answers=new.answers or old.answers)
+
+
+def _vips(groups: Sequence[GroupPlan], interface: str) -> list[IPAddress]:
+    return sorted(
+        (ip_interface(vip).ip for group in groups if group.interface == interface for vip in group.vips),
+        key=lambda vip: (vip.version, int(vip)),
+    )
+
+
+def _spoken(groups: Sequence[GroupPlan], interface: str) -> set[Literal[4, 6]]:
+    return {ip_address(path.source).version for group in groups if group.interface == interface for path in group.paths}
+
+
+def _memberships(group: GroupPlan) -> list[tuple[str, str]]:
+    if group.transport != "multicast":
+        return []
+    return [(group.interface, path.multicast_group) for path in group.paths]
 
 
 def _is_there(interface: str) -> bool:

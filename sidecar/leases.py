@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
 
@@ -15,6 +15,8 @@ from sidecar.net import lease
 from sidecar.net.addresses import AddressError, Addresses, IPInterface
 from sidecar.net.cutoff import Cutoff, CutoffError, CutoffLostError, tick_ms
 from sidecar.net.lease import Kind, Terms, VipLease
+from sidecar.net.virtual_arp import VirtualArpError
+from sidecar.net.virtual_mac import VirtualMacError
 from sidecar.observe.moment import boot_time
 from sidecar.protocol.types import IPAddress
 from sidecar.sentry import Sentry
@@ -38,6 +40,10 @@ class Leases:
         self._cutoff = cutoff or Cutoff(_suffix(groups))
         self._tick = tick_ms()
         self._terms: dict[str, Terms] = {}
+        self._coming: dict[str, Terms] = {}
+        """Of groups that go on with other settings, until their engine does."""
+        self._managed: list[IPAddress] = []
+        """What the table of milliseconds was made with."""
         self._placed: dict[str, VipLease] = {}
         self._virtual: dict[str, Virtual] = {}
         """Of the groups that have a virtual MAC."""
@@ -49,10 +55,15 @@ class Leases:
     def open(self, addresses: Addresses) -> None:
         """Find out which kind is in force."""
         self._addresses = addresses
+        self._terms = self._find_terms()
+
+    def _find_terms(self) -> dict[str, Terms]:
         wanted = any(group.lease == "auto" for group in self._groups.values())
         unavailable = self._cutoff.available() if wanted else None
-        for name, group in self._groups.items():
-            self._terms[name] = lease.terms(group, unavailable=unavailable, tick_ms=self._tick)
+        return {
+            name: lease.terms(group, unavailable=unavailable, tick_ms=self._tick)
+            for name, group in self._groups.items()
+        }
 
     def place(self, group: str, *, index: int) -> None:
         """Lease the group's VIPs on that interface from now on, or on its own one, which has a virtual MAC, over that.
@@ -78,16 +89,81 @@ class Leases:
 
         Then there is the table of milliseconds, with what was taken over as live.
         """
-        self._say()
+        self._say(self._terms)
         self._take_over()
+        self._sweep(self._groups)
+        if self._by_nftables:
+            self._install()
+
+    # Other settings ----------------------------------------------------------------------------------------------
+
+    def change(self, groups: Sequence[GroupPlan], *, ended: Collection[str]) -> None:
+        """Go on with these groups. Those that ``ended`` have nothing any more; those that begin are ``begun`` next.
+
+        What else is new about the others counts from ``changed`` on.
+        """
+        for name in ended:
+            if name in self._ends:
+                self.release(name)
+            if name in self._virtual:
+                self._virtual.pop(name).remove()
+            del self._terms[name], self._placed[name]
+            self._coming.pop(name, None)
+        before = dict(self._terms)
+        self._groups = {group.name: group for group in groups}
+        found = self._find_terms()
+        self._terms = {name: before.get(name, terms) for name, terms in found.items()}
+        self._coming = {name: terms for name, terms in found.items() if terms != self._terms[name]}
+        self._say({name: terms for name, terms in found.items() if terms != before.get(name)})
+        self.sentry.change(groups)
+
+    def begun(self, places: Mapping[str, int]) -> None:
+        """Lease the VIPs of these groups, that are new, on the interfaces of these indexes."""
+        for name, index in places.items():
+            try:
+                self.place(name, index=index)
+            except (VirtualMacError, VirtualArpError) as error:
+                log.error("%s", error, extra={"group": name})  # noqa: TRY400 - each bind tries again, and says so
+                self._placed[name] = VipLease(index=index, vips=tuple(map(ip_interface, self._groups[name].vips)))
+        if places:
+            self._sweep(places)
+        self._refit()
+
+    def changed(self, group: str) -> None:
+        """Lease from now on as the group's new settings have it."""
+        if group in self._coming:
+            self._terms[group] = self._coming.pop(group)
+            self._refit()
+
+    def all_changed(self) -> None:
+        """Do so for all groups: no engine runs that would go on with the old settings."""
+        for group in list(self._coming):
+            self.changed(group)
+
+    def _refit(self) -> None:
+        """Have the table of milliseconds for those that it is for now."""
+        managed = [vip.ip for group in self._by_nftables for vip in self._placed[group].vips]
+        if managed == self._managed:
+            return
+        if managed:
+            self._install()
+            return
+        self._managed = []
+        try:
+            self._cutoff.remove()
+        except CutoffError as error:
+            log.warning("%s: it stays, and ends up empty by itself", error)
+
+    def _sweep(self, groups: Collection[str]) -> None:
+        """Take off what an earlier life left behind of these groups."""
         kept = [place for group in self._ends for place in self._placed[group].places]
-        vips = [ip_interface(vip) for group in self._groups.values() for vip in group.vips]
+        vips = [ip_interface(vip) for name in groups for vip in self._groups[name].vips]
         try:
             for removed in lease.sweep(self._kernel, vips, spare=kept):
                 log.warning("removed %s, which an earlier run left behind", removed)
         except AddressError as error:
             log.warning("%s: what an earlier run left behind stays until its lease ends", error)
-        others = [name for name in self._placed if name not in self._virtual]
+        others = [name for name in groups if name not in self._virtual]
         for name in self._virtual:
             self.hide(name)
         sweep_virtual({(self._placed[name].index, self._groups[name].vhid): name for name in others})
@@ -98,8 +174,6 @@ class Leases:
                 self._cutoff.remove()
         except CutoffError as error:
             log.debug("%s", error)  # where there is no nf_tables, there is nothing to sweep either
-        if self._by_nftables:
-            self._install()
 
     def _take_over(self) -> None:
         """Hold what an earlier run left standing for the next one to resume (``on_exit``)."""
@@ -126,9 +200,9 @@ class Leases:
             return 0.0
         return min(live.get(ip, 0) for ip in ips) / 1000
 
-    def _say(self) -> None:
+    def _say(self, found: Mapping[str, Terms]) -> None:
         said: dict[Terms, list[str]] = defaultdict(list)
-        for name, terms in self._terms.items():
+        for name, terms in found.items():
             said[terms].append(name)
         for terms, names in said.items():
             level = logging.WARNING if terms.why or terms.outlasts_patience else logging.INFO
@@ -159,7 +233,7 @@ class Leases:
 
     def lasts(self, group: str) -> float:
         """Return how many seconds a lease lasts after a renewal."""
-        return self._terms[group].lasts
+        return self._coming.get(group, self._terms[group]).lasts
 
     def renew(self, group: str, *, until: float) -> str | None:
         """Lease the group's VIPs to this node until that moment, or extend the lease; return None, or why not."""
@@ -298,6 +372,7 @@ class Leases:
             vips += ips
             if group in self._ends:
                 live |= dict.fromkeys(ips, self._milliseconds(self._ends[group]))
+        self._managed = vips
         try:
             self._cutoff.install(vips, live=live)
         except CutoffError as error:

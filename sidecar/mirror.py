@@ -45,6 +45,8 @@ class Mirror:
         self._ask = ask
         self._asked_at = -math.inf
         self._snapshot: Snapshot | None = None
+        self._renewed = False
+        """The agent was ended for the next one to begin with other settings."""
 
     def start(self) -> None:
         """Start the agent if there is something for it to do; where that fails, it is tried again later."""
@@ -59,10 +61,7 @@ class Mirror:
             return
         self.child = child
         self._reactor.watch(child.channel.fileno(), self._speaks)
-        groups = tuple(
-            MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips, mirror=g.mirror)
-            for g in plan.groups
-        )
+        groups = _mirrored(plan)
         with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
             child.channel.send(
                 StartAgent(node=plan.node_name, kubernetes=plan.kubernetes, groups=groups, http_listen=plan.http_listen)
@@ -70,8 +69,25 @@ class Mirror:
             if self._snapshot is not None:
                 child.channel.send(self._snapshot)
 
+    def change(self, plan: Plan) -> None:
+        """Go on with this plan: an agent to which that is news is ended, and the next one begins with it at once."""
+        before, self._plan = self._plan, plan
+        is_news = _mirrored(before) != _mirrored(plan)
+        if is_news:
+            self._snapshot = None  # the engine tells of the new groups in a moment
+        if not is_news and (before.kubernetes, before.http_listen) == (plan.kubernetes, plan.http_listen):
+            return
+        if self.child is None:
+            if not self._restarts.planned(NAME):
+                self.start()
+            return
+        self._renewed = True
+        self.child.kill()
+
     def show(self, snapshot: Snapshot) -> None:
         """Have the agent write these roles; a later agent begins with them."""
+        if {role.name for role in snapshot.groups} != {group.name for group in self._plan.groups}:
+            return  # of before a change of the groups, or in the middle of one: another one comes
         self._snapshot = snapshot
         self._tell(snapshot)
 
@@ -79,9 +95,11 @@ class Mirror:
         """Have the agent write the last roles and end."""
         self._tell(Stop())
 
-    def ended(self) -> None:
-        """Note that the agent is gone."""
+    def ended(self) -> bool:
+        """Note that the agent is gone; return whether it was ended for a new one to begin."""
         self.child = None
+        renewed, self._renewed = self._renewed, False
+        return renewed
 
     def answer(self, answer: StatusReply | Unavailable) -> None:
         """Pass on what the engine says to the agent's question, or why it says nothing."""
@@ -124,3 +142,10 @@ class Mirror:
             # Only the newest snapshot matters, and one that does not read gets it when it starts anew.
             log.warning("the agent does not read; it is started anew")
             self.child.kill()
+
+
+def _mirrored(plan: Plan) -> tuple[MirroredGroup, ...]:
+    return tuple(
+        MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips, mirror=g.mirror)
+        for g in plan.groups
+    )

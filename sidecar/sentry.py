@@ -21,12 +21,30 @@ class Sentry:
     """Watches the VIPs of these groups from ``open`` on."""
 
     def __init__(self, groups: Sequence[GroupPlan]) -> None:
-        self._vips = {group.name: tuple(ip_interface(vip) for vip in group.vips) for group in groups}
-        self._interfaces = {group.name: group.interface for group in groups}
+        self._vips: dict[str, tuple[IPInterface, ...]] = {}
+        self._interfaces: dict[str, str] = {}
+        self._learn(groups)
         self._homes: dict[str, int] = {}
         self._guard = Guard(self._vips, self._homes)
         self._monitor: AddressMonitor | None = None
         self._kernel: Addresses | None = None
+
+    def _learn(self, groups: Sequence[GroupPlan]) -> None:
+        self._vips = {group.name: tuple(ip_interface(vip) for vip in group.vips) for group in groups}
+        self._interfaces = {group.name: group.interface for group in groups}
+
+    def change(self, groups: Sequence[GroupPlan]) -> None:
+        """Watch the VIPs of these groups; those that are gone, or have other VIPs, hold none."""
+        before = self._interfaces
+        self._learn(groups)
+        # The index of an interface that was renamed meanwhile is known here alone.
+        self._homes = {
+            name: self._homes[name] if before.get(name) == interface and name in self._homes else _index(interface)
+            for name, interface in self._interfaces.items()
+        }
+        self._guard.change(self._vips, self._homes)
+        if self._monitor is not None:
+            self._monitor.want({vip.ip for vips in self._vips.values() for vip in vips})
 
     def open(self, kernel: Addresses) -> int:
         """Read what is there; return the descriptor that becomes readable when it changes."""

@@ -28,6 +28,8 @@ from sidecar.ipc.messages import (
     Bind,
     Bound,
     Done,
+    GroupChanged,
+    GroupStopped,
     HandOver,
     Maintain,
     Message,
@@ -41,7 +43,9 @@ from sidecar.ipc.messages import (
     Stopped,
     Unavailable,
 )
-from sidecar.ipc.plan import Plan, decode_plan
+from sidecar.ipc.plan import GroupPlan, Plan, decode_plan
+from sidecar.live.reload import Parts, Reload
+from sidecar.live.trial import Trial
 from sidecar.maintenance import Maintenance
 from sidecar.mirror import Mirror
 from sidecar.observe import log as observe_log
@@ -56,7 +60,7 @@ AGENT_FAREWELL = 4.0
 """Seconds that the agent has to write the last role before it is ended."""
 COMMANDS_AT_STOP = 10.0
 """Seconds that down commands have after that: less in all than the 30 s that Kubernetes waits before it kills."""
-HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that start-up blocks, so that none is lost before its handler stands."""
 _OWN_QUESTION = 0  # the token of a status request by SIGUSR1; clients have higher ones, the agent has lower ones
 
@@ -74,12 +78,15 @@ class Stage(enum.Enum):
     OVER = enum.auto()
 
 
-def main(plan_fd: int) -> int:
-    """Run the sidecar with the plan that is readable from ``plan_fd``; return the exit code."""
+def main(plan_fd: int, environment: int | None = None) -> int:
+    """Run the sidecar with the plan that is readable from ``plan_fd``; return the exit code.
+
+    ``environment`` is a descriptor with what the settings came from (``live.environment``), None: they never change.
+    """
     with os.fdopen(plan_fd, "rb") as file:
         plan = decode_plan(file.read())
     observe_log.configure(level=plan.log_level, style=plan.log_format, process="parent")
-    supervisor = Supervisor(plan)
+    supervisor = Supervisor(plan, environment)
     try:
         return supervisor.run()
     except ExitError as error:
@@ -92,8 +99,7 @@ def main(plan_fd: int) -> int:
 class Supervisor:
     """One sidecar: the parent's state and its loop."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, environment: int | None = None) -> None:
         self._reactor = Reactor()
         self._holdings = Holdings(plan.groups)
         self._leases = self._holdings.leases
@@ -103,6 +109,8 @@ class Supervisor:
         self._mirror = Mirror(plan, self._reactor, self._restarts, self._asked_by_agent)
         self._commands = Commands(plan.groups, self._reactor)
         self._maintenance = Maintenance(Path(plan.runtime_dir))
+        parts = Parts(elector=self._elector, holdings=self._holdings, commands=self._commands, mirror=self._mirror)
+        self._reload = Reload(plan, environment, self._reactor, parts)
         self._stage = Stage.RUNNING
         self._stage_ends = math.inf
 
@@ -111,7 +119,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code. Raises ExitError."""
         self._require_capabilities()
-        self._reactor.watch_signals((signal.SIGHUP, signal.SIGCHLD, *HELD_BACK), self._signalled)
+        self._reactor.watch_signals((signal.SIGCHLD, *HELD_BACK), self._signalled)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         self._start_engine()  # it starts while the rest is made ready, and is told of it when it asks
         self._reactor.watch(self._holdings.open(), self._links_changed)
@@ -121,16 +129,22 @@ class Supervisor:
         self._reactor.watch(self._holdings.watch_addresses(), self._addresses_changed)
         self._maintenance.load()
         self._mirror.start()
-        self._commands.begin(held=[group.name for group in self._plan.groups if self._leases.holds(group.name)])
+        self._commands.begin(held=[group.name for group in self._groups if self._leases.holds(group.name)])
+        self._reload.begin()
         while self._stage is not Stage.OVER:
             self._turn()
         return EXIT_STOPPED
+
+    @property
+    def _groups(self) -> tuple[GroupPlan, ...]:
+        return self._reload.plan.groups
 
     def close(self) -> None:
         """End the children and take the VIPs off: nothing of us stays."""
         for child in (self._elector.child, self._mirror.child):
             if child is not None:
                 child.kill()
+        self._reload.stop()
         self._commands.kill()
         self._holdings.close()
         self._control.close()
@@ -166,15 +180,19 @@ class Supervisor:
         yield from self._holdings.introductions()
         yield self._maintenance.instruction(), []  # before the groups: none begins without it
         resumable = self._leases.resumable()
-        for group in self._plan.groups:
+        for group in self._groups:
             lasts = self._leases.lasts(group.name)
             yield StartGroup(group=group, resume=group.name in resumable, lease=lasts), []
             self._follow(group.name)
 
     def _processes_ended(self) -> None:
-        started: list[Child | Run] = [child for child in (self._elector.child, self._mirror.child) if child is not None]
-        for each, code in reap([*started, *self._commands.running]):
+        started: list[Child | Run | Trial] = [
+            child for child in (self._elector.child, self._mirror.child) if child is not None
+        ]
+        for each, code in reap([*started, *self._commands.running, *self._reload.running]):
             match each:
+                case Trial():
+                    self._reload.ended(code)
                 case Run():
                     self._commands.ended(each, code)
                 case Child():
@@ -182,12 +200,17 @@ class Supervisor:
         self._stop_goes_on()
 
     def _child_ended(self, child: Child, code: int) -> None:
+        renewed = False
         if child is self._elector.child:
             self._elector.ended()
+            self._reload.engine_ended()
         else:
-            self._mirror.ended()
+            renewed = self._mirror.ended()
         self._reactor.unwatch(child.channel.fileno())
         child.channel.close()
+        if renewed and self._stage is Stage.RUNNING:
+            self._mirror.start()
+            return
         if self._stage is Stage.RUNNING:
             now = time.monotonic()
             delay = self._restarts.schedule(child.name, lived=now - child.started, now=now)
@@ -227,6 +250,10 @@ class Supervisor:
                 self._mirror.answer(replace(self._with_leases(message), token=-token))
             case StatusReply():
                 self._control.answer(self._with_leases(message))
+            case GroupChanged(group=name):
+                self._leases.changed(name)
+            case GroupStopped(group=name):
+                self._reload.stopped(name)
             case Stopped():
                 log.debug("the engine has handed over")
             case _:
@@ -234,8 +261,12 @@ class Supervisor:
 
     def _with_leases(self, page: StatusReply) -> StatusReply:
         """Add what the engine does not know."""
-        known = (replace(group, lease=self._leases.status(group.name)) for group in page.groups)
-        return replace(page, groups=tuple(known))
+        known = (
+            replace(group, lease=self._leases.status(group.name))
+            for group in page.groups
+            if self._leases.knows(group.name)  # one that was asked for before the groups changed may tell of others
+        )
+        return replace(page, groups=tuple(known), settings=self._reload.status)
 
     def _log_status(self, page: StatusReply) -> None:
         for group in page.groups:
@@ -257,6 +288,8 @@ class Supervisor:
                 observe_log.say(log, "the engine is not running: no status, nothing to hand over")
             case signal.SIGUSR1:
                 self._elector.tell(StatusRequest(token=_OWN_QUESTION))
+            case signal.SIGHUP:
+                self._reload.read_anew()
             case signal.SIGUSR2:
                 log.info("asked to hand over to whoever stands up")
                 self._elector.tell(HandOver())
@@ -266,7 +299,7 @@ class Supervisor:
     def _links_changed(self) -> None:
         for link in self._holdings.changed_links():
             self._elector.tell(*self._holdings.news(link))
-            for group in self._plan.groups:
+            for group in self._groups:
                 if group.interface == link.name:
                     self._follow(group.name)  # what an interface bore that was replaced is gone with it
 
@@ -283,6 +316,7 @@ class Supervisor:
         log.info("asked to stop: handing over")
         self._stage, self._stage_ends = Stage.HANDING_OVER, time.monotonic() + ENGINE_HAND_OVER
         self._restarts.cancel()
+        self._reload.stop()
         self._commands.stop()
         self._elector.stop()
         self._stop_goes_on()
@@ -313,7 +347,8 @@ class Supervisor:
     # Loop --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        due = min(self._stage_ends, self._restarts.next(), self._commands.next(), self._elector.begins_by)
+        ours = (self._restarts.next(), self._commands.next(), self._reload.next())
+        due = min(self._stage_ends, self._elector.begins_by, *ours)
         if not self._elector.ready:
             due = min(due, time.monotonic() + self._leases.next_end())
         waits = None if due == math.inf else max(0.0, due - time.monotonic())
@@ -326,6 +361,7 @@ class Supervisor:
             for group in self._leases.expire():
                 self._follow(group)
         self._commands.tick(time.monotonic())
+        self._reload.tick(time.monotonic())
         if time.monotonic() >= self._stage_ends:
             self._stage_overdue()
 

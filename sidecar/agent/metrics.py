@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sidecar import __version__
 from sidecar.agent.state import ApiState, MirrorStatus
-from sidecar.ipc.messages import GroupStatus, LagStatus, StatusReply
+from sidecar.ipc.messages import GroupStatus, LagStatus, SettingsStatus, StatusReply
 from sidecar.protocol.types import DropReason, Reason, Role
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -165,6 +165,14 @@ def _worst_lag(facts: Facts) -> Iterator[Sample]:
         yield Sample((), facts.status.lag.maximum)
 
 
+def _of_settings(value: Callable[[SettingsStatus], float]) -> Read:
+    def read(facts: Facts) -> Iterator[Sample]:
+        if facts.status is not None and facts.status.settings is not None:
+            yield Sample((), float(value(facts.status.settings)))
+
+    return read
+
+
 _GROUP = ("group", "vhid")
 
 
@@ -285,6 +293,21 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("carp_loop_lag_seconds", "histogram", "How late the engine served its deadlines.", ("le",), _lag),
     _gauge("loop_lag_max_seconds", "The latest that it ever was since its start.", _worst_lag),
+    _gauge(
+        "config_generation",
+        "How many settings have been in force since the start: 1, and one more for each change that was applied.",
+        _of_settings(lambda settings: settings.generation),
+    ),
+    _gauge(
+        "config_applied_timestamp_seconds",
+        "Since when they are in force, in Unix seconds.",
+        _of_settings(lambda settings: settings.applied_at),
+    ),
+    _gauge(
+        "config_refused",
+        "1 while newer settings are refused; status and log say why.",
+        _of_settings(lambda settings: settings.refused_since is not None),
+    ),
 )
 
 

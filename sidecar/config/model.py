@@ -6,7 +6,7 @@ in the file the field itself is the key. The settings' reference is generated fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Literal
@@ -22,10 +22,14 @@ DEFAULT_GROUP = "default"
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. ``lines`` has one line per mistake: setting, fault, remedy, and never a secret."""
+    """The settings cannot be used. ``lines`` has one line per mistake: setting, fault, remedy, and never a secret.
 
-    def __init__(self, lines: Iterable[str]) -> None:
+    ``files`` are those that were read, as in ``Plan``.
+    """
+
+    def __init__(self, lines: Iterable[str], *, files: Mapping[str, str] | None = None) -> None:
         self.lines = tuple(lines)
+        self.files = dict(files or {})
         super().__init__("\n".join(self.lines))
 
 

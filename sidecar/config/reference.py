@@ -18,7 +18,8 @@ lower case). The environment goes before the file, the file before the defaults;
 `nodes:` for this node goes before the group's own, and that before the top level. An empty value counts as unset, but
 for CARP_HTTP_LISTEN.
 `carp-sidecar check` prints what is in force, secrets masked; every mistake ends with exit code 2 and one line that
-names the setting, the fault and the remedy.
+names the setting, the fault and the remedy. A file that changes is applied while the sidecar runs: [live
+settings](live-settings.md).
 
 ```yaml
 password_file: /run/secrets/carp/password     # top level: for all groups

@@ -31,8 +31,10 @@ from sidecar.config.model import (
 )
 from sidecar.config.resolve import Group, cautions, groups, place, plan_of, refuse_clashes
 from sidecar.ipc.plan import KubernetesPlan, Plan
+from sidecar.live.stamp import stamp
 
 _LABEL_NAME_AT_MOST = 63
+_IN_A_POD = "KUBERNETES_SERVICE_HOST"
 
 _FIELDS = {env_name(field): field for field in Settings.model_fields}
 
@@ -99,12 +101,16 @@ def load(
     problems = Problems()
     environment = _environment(environ, problems)
     node = _value(environment, "node_name") or hostname()
+    named = _value(environment, "config_file")
+    files = {path: stamp(path) for path in (named or default_config_file,)}
     file = _file(environment, node=node, default=default_config_file, problems=problems)
     if file is None:  # whatever is missing now may be in there
-        raise SettingsError(problems.lines)
+        raise SettingsError(problems.lines, files=files)
     every = groups(file, environment, problems)
     here = tuple(interfaces())
     placed = [place(group, here, problems) for group in every]
+    password_files = {group.name: path for group in every if (path := group.keys.password_file) is not None}
+    files |= {path: stamp(path) for path in password_files.values()}
     passwords = [_passwords(group, problems) for group in every]
     refuse_clashes(placed, problems)
     for group in every:
@@ -113,7 +119,7 @@ def load(
     kubernetes = _kubernetes(shared, every, environ=environ, problems=problems)
     plans = [plan_of(each, given) for each, given in zip(placed, passwords, strict=True)]
     if problems.lines:
-        raise SettingsError(problems.lines)
+        raise SettingsError(problems.lines, files=files)
     keys = GlobalKeys.model_construct(None, **_only(GlobalKeys, shared))
     return Loaded(
         plan=Plan(
@@ -124,18 +130,28 @@ def load(
             groups=tuple(plan for plan in plans if plan is not None),
             kubernetes=kubernetes,
             http_listen=_http_listen(keys, shared),
+            files=files,
         ),
         warnings=tuple(
             dict.fromkeys(line for each, given in zip(placed, passwords, strict=True) for line in cautions(each, given))
         ),
         config_file=file.path or None,
-        password_files={group.name: path for group in every if (path := group.keys.password_file) is not None},
+        password_files=password_files,
     )
 
 
 def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of ``environ`` that the long-lived processes get: no setting, no secret."""
     return {name: value for name, value in environ.items() if _FOR_CHILDREN.fullmatch(name)}
+
+
+def environment_of_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of ``environ`` that ``load`` looks at."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _FIELDS or name.startswith(ENV_PREFIX) or name == _IN_A_POD
+    }
 
 
 def _environment(environ: Mapping[str, str], problems: Problems) -> Layer:
@@ -228,7 +244,7 @@ def _kubernetes(
     shared: Layer, every: Sequence[Group], *, environ: Mapping[str, str], problems: Problems
 ) -> KubernetesPlan | None:
     keys = Settings.model_construct(None, **values_of(shared))
-    in_pod = bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    in_pod = bool(environ.get(_IN_A_POD))
     reachable = in_pod or keys.kubeconfig is not None
     if keys.kubernetes == "off" or (keys.kubernetes == "auto" and not reachable):
         return None

@@ -26,6 +26,7 @@ from sidecar.ipc.messages import (
     CloseInterface,
     Demote,
     Disturbed,
+    GroupChanged,
     GroupStatus,
     GroupStopped,
     HandOver,
@@ -194,6 +195,7 @@ class Engine:
         runner = self._groups[message.group.name if isinstance(message, ChangeGroup) else message.group]
         match message:
             case ChangeGroup(group=plan, lease=lease):
+                self._channel.send(GroupChanged(group=plan.name))
                 runner.change(plan, lease=lease, now=now)
                 self._settle(runner)
             case StopGroup(group=name):

@@ -58,7 +58,10 @@ class StartGroup(Message, frozen=True, tag=True):
 
 
 class ChangeGroup(Message, frozen=True, tag=True):
-    """Go on with other settings of a group that runs: its interface, vhid, VIPs and own addresses are the same."""
+    """Go on with other settings of a group that runs: its interface, vhid, VIPs and own addresses are the same.
+
+    GroupChanged follows.
+    """
 
     group: GroupPlan
     lease: float | None = None
@@ -286,6 +289,18 @@ class LagStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     maximum: float = 0.0
 
 
+class SettingsStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which settings are in force: the ``generation``-th since the start, from ``applied_at`` on (Unix seconds).
+
+    ``refused_since`` and ``errors`` tell of newer ones that can't be used; None and empty where there are none.
+    """
+
+    generation: int
+    applied_at: float
+    refused_since: float | None = None
+    errors: tuple[str, ...] = ()
+
+
 class StatusReply(Message, frozen=True, tag=True):
     """How everything stands, to the one who asked with ``token``: a page of the groups.
 
@@ -298,6 +313,8 @@ class StatusReply(Message, frozen=True, tag=True):
     interfaces: tuple[InterfaceStatus, ...]
     lag: LagStatus = LagStatus()
     more: int | None = None
+    settings: SettingsStatus | None = None
+    """Added by the parent."""
 
 
 class Unavailable(Message, frozen=True, tag=True):
@@ -333,6 +350,12 @@ class Snapshot(Message, frozen=True, tag=True):
     """The roles of all groups, newest wins; the parent passes it on to the agent."""
 
     groups: tuple[GroupRole, ...]
+
+
+class GroupChanged(Message, frozen=True, tag=True):
+    """The answer to ChangeGroup: what comes from now on is of the new settings."""
+
+    group: str
 
 
 class GroupStopped(Message, frozen=True, tag=True):
@@ -391,6 +414,7 @@ AnyMessage = (
     | Maintain
     | Done
     | Snapshot
+    | GroupChanged
     | GroupStopped
     | Stopped
     | StartAgent

@@ -88,6 +88,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Everything that the long-lived processes were told.
 
     ``kubernetes`` is None where the mirror is off; ``http_listen`` is ``address:port``, or "" for no listener.
+    ``files`` are those that the settings came from, with the stamps (``live.stamp``) that they bore then.
     """
 
     node_name: str
@@ -97,6 +98,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     groups: tuple[GroupPlan, ...]
     kubernetes: KubernetesPlan | None
     http_listen: str = ""
+    files: dict[str, str] = {}
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -112,6 +112,13 @@ class AddressMonitor:
         """Stop listening."""
         self._socket.close()
 
+    def want(self, wanted: Collection[IPAddress]) -> None:
+        """Hear of these addresses instead; those that are there now are told by and by."""
+        self._wanted = frozenset(address.packed for address in wanted)
+        self._lost = True
+        if not self._reading:
+            self._read_anew()
+
     def read_all(self) -> list[Change]:
         """Return what is there now, up to and with ReadAnew. Raises TimeoutError."""
         self._read_anew()

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import msgspec
 
-from sidecar.ipc.messages import DemotionStatus, GroupStatus, LagStatus, LeaseStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import (
+    DemotionStatus,
+    GroupStatus,
+    LagStatus,
+    LeaseStatus,
+    PeerStatus,
+    SettingsStatus,
+    StatusReply,
+)
 from sidecar.observe.colour import Paint, plain
 from sidecar.observe.moment import rfc3339
 
 
 def as_document(reply: StatusReply) -> dict[str, object]:
-    """Return one JSON object: ``node``, ``groups``, ``interfaces``, ``lag`` in seconds; times are RFC 3339."""
+    """Return one JSON object: ``node``, ``settings``, ``groups``, ``interfaces``, ``lag`` in seconds.
+
+    Times are RFC 3339.
+    """
     return {
         "node": reply.node,
+        "settings": None if reply.settings is None else _settings_object(reply.settings),
         "groups": [_group_object(group) for group in reply.groups],
         "interfaces": msgspec.to_builtins(reply.interfaces),
         "lag": msgspec.to_builtins(reply.lag),
@@ -22,6 +34,15 @@ def as_document(reply: StatusReply) -> dict[str, object]:
 def as_json_text(reply: StatusReply, *, indent: int = 2) -> str:
     """Return that object as text for people and machines; on one line if ``indent`` is 0."""
     return msgspec.json.format(msgspec.json.encode(as_document(reply)), indent=indent or -1).decode()
+
+
+def _settings_object(settings: SettingsStatus) -> dict[str, object]:
+    since = settings.refused_since
+    return {
+        **msgspec.to_builtins(settings),
+        "applied_at": rfc3339(settings.applied_at),
+        "refused_since": None if since is None else rfc3339(since),
+    }
 
 
 def _group_object(group: GroupStatus) -> dict[str, object]:
@@ -46,7 +67,17 @@ def as_text(reply: StatusReply, paint: Paint = plain) -> str:
             lines += [f"  from      {peer.address}  {_counts(peer.drops)}" for peer in interface.peers]
     if reply.lag.count:
         lines.append(f"loop lag: {lag_text(reply.lag)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_settings_lines(reply.settings, paint) if reply.settings else [])])
+
+
+def _settings_lines(settings: SettingsStatus, paint: Paint) -> list[str]:
+    lines = []
+    if settings.generation > 1:
+        lines.append(f"settings: changed {settings.generation - 1} times, the last {rfc3339(settings.applied_at)}")
+    if settings.refused_since is not None:
+        since = f"newer ones are refused since {rfc3339(settings.refused_since)}"
+        lines += [f"settings: {paint(since, 'bad')}", *(f"  REFUSED   {line}" for line in settings.errors)]
+    return lines
 
 
 def as_line(group: GroupStatus) -> str:

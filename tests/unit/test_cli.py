@@ -202,6 +202,7 @@ def test_status_asks_the_running_sidecar(capsys: pytest.CaptureFixture[str], dir
     assert (code, err) == (0, "")
     assert json.loads(out) == {
         "node": "node-1",
+        "settings": None,
         "groups": [],
         "interfaces": [],
         "lag": {"buckets": [], "count": 0, "sum": 0.0, "maximum": 0.0},

@@ -17,6 +17,7 @@ from sidecar.ipc.messages import (
     ChangeGroup,
     CloseInterface,
     Demote,
+    GroupChanged,
     GroupRole,
     GroupStopped,
     HandOver,
@@ -648,7 +649,7 @@ def test_a_master_takes_other_settings_and_stays_master(engine: DrivenEngine, fa
     become_master(engine, far)
     engine.pass_time(0.4)
     engine.tell(ChangeGroup(group=group_plan(vips=PLAN.vips, advskew=128, key=b"another key of 20 b.")))
-    assert without_snapshots(engine.said()) == [BIND]
+    assert without_snapshots(engine.said()) == [GroupChanged(group="web"), BIND]
     frame = far.recv(4096)
     header = unpack(parse_ipv4(frame[14:]).payload)
     assert (header.advbase, header.advskew) == (1, 128)

@@ -6,10 +6,11 @@ import re
 from collections import Counter
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.agent.metrics import TABLE, Facts, render
 from sidecar.agent.state import ApiState, MirrorStatus
-from sidecar.ipc.messages import LeaseStatus
+from sidecar.ipc.messages import LeaseStatus, SettingsStatus
 from sidecar.protocol.types import DropReason, Reason, Role
 from tests.fakes.statuses import PEER, group_status, status_reply
 
@@ -36,6 +37,17 @@ MIRROR = MirrorStatus(
     events_dropped=7,
 )
 WEB = 'group="web",vhid="42"'
+REFUSED = SettingsStatus(generation=3, applied_at=1795408840.0, refused_since=1795408850.0, errors=("CARP_VHID: ...",))
+
+
+def test_the_settings_in_force_and_those_that_are_refused() -> None:
+    found = samples(render(Facts(status=replace(status_reply(group_status()), settings=REFUSED))))
+    assert found["carp_config_generation"] == 3
+    assert found["carp_config_applied_timestamp_seconds"] == 1795408840.0
+    assert found["carp_config_refused"] == 1
+    good = replace(REFUSED, refused_since=None, errors=())
+    assert samples(render(Facts(status=replace(status_reply(), settings=good))))["carp_config_refused"] == 0
+    assert "carp_config" not in render(Facts(status=status_reply()))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +100,8 @@ def test_a_node_without_a_lease_has_no_remaining_one() -> None:
 
 
 def test_each_family_has_its_help_and_its_type_once_and_before_its_samples() -> None:
-    text = render(Facts(status=status_reply(group_status(), group_status(name="db", vhid=43)), mirror=MIRROR))
+    status = replace(status_reply(group_status(), group_status(name="db", vhid=43)), settings=REFUSED)
+    text = render(Facts(status=status, mirror=MIRROR))
     names: list[str] = []
     for line in text.splitlines():
         if line.startswith("# HELP"):

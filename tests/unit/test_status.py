@@ -7,7 +7,15 @@ import json
 import msgspec
 import pytest
 
-from sidecar.ipc.messages import DemotionStatus, GroupStatus, InterfaceStatus, LagStatus, PeerStatus, StatusReply
+from sidecar.ipc.messages import (
+    DemotionStatus,
+    GroupStatus,
+    InterfaceStatus,
+    LagStatus,
+    PeerStatus,
+    SettingsStatus,
+    StatusReply,
+)
 from sidecar.observe.status import as_json_text, as_line, as_text
 from tests.fakes.statuses import group_status, status_reply
 
@@ -134,7 +142,7 @@ def test_how_late_the_loop_was_in_json() -> None:
 
 def test_the_json_has_every_field_and_readable_times() -> None:
     document = json.loads(as_json_text(reply(MASTER, BACKUP)))
-    assert document.keys() == {"node", "groups", "interfaces", "lag"}
+    assert document.keys() == {"node", "settings", "groups", "interfaces", "lag"}
     assert document["node"] == "node-1"
     assert document["interfaces"] == [{"name": "eth0", "up": True, "drops": {}, "peers": []}]
     assert [group["name"] for group in document["groups"]] == ["web", "db"]
@@ -148,6 +156,26 @@ def test_the_json_has_every_field_and_readable_times() -> None:
         "contestants": [],
     }
     assert document["groups"][0] == expected
+
+
+def test_settings_that_are_refused_are_told_with_their_mistakes() -> None:
+    settings = SettingsStatus(
+        generation=3, applied_at=1795408840.0, refused_since=1795408850.0, errors=("vhid: 300 is out of range",)
+    )
+    told = msgspec.structs.replace(reply(MASTER), settings=settings)
+    assert as_text(told).splitlines()[-3:] == [
+        "settings: changed 2 times, the last 2026-11-23T04:40:40.000Z",
+        "settings: newer ones are refused since 2026-11-23T04:40:50.000Z",
+        "  REFUSED   vhid: 300 is out of range",
+    ]
+    assert json.loads(as_json_text(told))["settings"] == {
+        "generation": 3,
+        "applied_at": "2026-11-23T04:40:40.000Z",
+        "refused_since": "2026-11-23T04:40:50.000Z",
+        "errors": ["vhid: 300 is out of range"],
+    }
+    first = SettingsStatus(generation=1, applied_at=1795408840.0)
+    assert "settings" not in as_text(msgspec.structs.replace(reply(MASTER), settings=first))
 
 
 def test_on_a_terminal_what_matters_has_a_colour() -> None:
