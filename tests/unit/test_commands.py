@@ -382,3 +382,35 @@ def test_it_hears_every_signal_and_gains_no_rights(host: Host) -> None:
     settable = sum(1 << number - 1 for number in signal.valid_signals())
     assert int(status["SigIgn"], 16) & settable == 0
     assert (int(status["SigBlk"], 16) & settable, status["NoNewPrivs"]) == (0, "1")
+
+
+# Other settings ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_to_be_run_still_is_run_as_it_was_wanted(host: Host) -> None:
+    commands = host.run(host.group(up="sleep 0.2"))
+    commands.follow("web", held=True)
+    commands.follow("web", held=False)  # while the up command runs
+    commands.change([host.group(vips=("10.0.0.201/24",))], started=["web"], held=[])
+    host.serve()
+    commands.follow("web", held=True)
+    assert host.serve() == ["up eth0 10.0.0.200", "down eth0 10.0.0.200", "up eth0 10.0.0.201"]
+
+
+def test_the_commands_of_a_group_that_is_gone_are_run_to_their_end_and_then_no_more(host: Host) -> None:
+    commands = host.run(host.group(up="sleep 0.2"))
+    commands.follow("web", held=True)
+    commands.follow("web", held=False)
+    commands.change([], started=[], held=[])
+    assert host.serve() == ["up eth0 10.0.0.200", "down eth0 10.0.0.200"]
+    commands.follow("web", held=True)
+    assert commands.idle
+
+
+def test_a_group_that_begins_runs_its_down_command_and_one_that_goes_on_none(host: Host) -> None:
+    commands = host.run()
+    commands.change([host.group(neutral=False, name="db"), host.group()], started=["db"], held=["web"])
+    assert host.serve() == ["down eth0 10.0.0.200"]
+    commands.follow("web", held=True)  # as before
+    commands.follow("web", held=False)
+    assert host.serve()[1:] == ["down eth0 10.0.0.200"]

@@ -217,3 +217,14 @@ def test_a_link_local_address_of_another_interface_is_another() -> None:
 def test_an_address_that_is_no_vip_concerns_nobody() -> None:
     other = ip_interface("10.0.0.7/24")
     assert Guard(GROUPS, HOMES).hear([seen(other, marked=None, valid=None, preferred=None)], 0.0) == []
+
+
+def test_other_groups_are_watched_from_now_on_and_what_is_held_goes_on() -> None:
+    guard = holding()
+    assert guard.hear([seen(LOCAL, index=3, marked=False, preferred=None)], 0.5) == [Claimed("db", 3, LOCAL)]
+    assert guard.own("db") == (3, LOCAL)
+    guard.change({"web": GROUPS["web"], "mail": (ip_interface("10.0.0.202/32"),)}, {"web": 2, "mail": 2})
+    assert guard.own("db") is None
+    assert details(guard.hear([gone()], 1.0)) == ["somebody deleted 10.0.0.200/32"]
+    mine = ip_interface("10.0.0.202/24")
+    assert guard.hear([seen(mine, marked=False, preferred=None)], 1.0) == [Claimed("mail", 2, mine)]

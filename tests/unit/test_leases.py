@@ -326,3 +326,61 @@ def test_a_table_that_cannot_be_read_is_resumed_from_by_nobody(caplog: pytest.Lo
     scene.leases.begin()
     assert "nftables cannot be read: what an earlier run kept is not resumed" in caplog.messages
     assert scene.kernel.bound == {}
+
+
+# Other settings ------------------------------------------------------------------------------------------------------
+
+
+def test_groups_come_and_go_and_those_that_stay_keep_their_leases() -> None:
+    web, db = group_plan(vips=(str(VIP),)), group_plan(name="db", vhid=43, vips=(str(OTHER),))
+    scene = Scene(web).begun()
+    assert scene.renew() is None
+    left = scene.cutoff.live[VIP.ip]
+    scene.leases.change([web, db], ended=[])
+    scene.leases.begun({"db": 3})
+    assert (scene.cutoff.managed, scene.cutoff.live) == ([VIP.ip, OTHER.ip], {VIP.ip: left})
+    assert scene.renew(group="db") is None
+    assert scene.kernel.bound.keys() == {(2, VIP), (3, OTHER)}
+    scene.leases.change([web], ended=["db"])
+    scene.leases.begun({})
+    assert scene.kernel.bound.keys() == {(2, VIP)}
+    assert (scene.cutoff.managed, scene.cutoff.live.keys()) == ([VIP.ip], {VIP.ip})
+    assert (scene.leases.knows("db"), scene.leases.holds("web")) == (False, True)
+    installs = scene.cutoff.installs
+    scene.leases.change([web], ended=[])
+    scene.leases.begun({})
+    assert scene.cutoff.installs == installs  # nothing is new
+
+
+def test_other_timing_counts_from_when_the_engine_goes_on_with_it() -> None:
+    """A renewal that is under way was computed by the old one; by the new one it would be long over."""
+    web = group_plan(vips=(str(VIP),))
+    scene = Scene(web).begun()
+    assert scene.renew() is None
+    slow = group_plan(vips=(str(VIP),), advbase=10)
+    scene.leases.change([slow], ended=[])
+    scene.leases.begun({})
+    assert scene.leases.lasts("web") > 20.0  # what the engine is told
+    assert scene.renew() is None
+    assert scene.kernel.bound == {(2, VIP): 3}
+    scene.leases.changed("web")
+    until = scene.now + timing.standing(advbase=10, advskew=0, dead_ratio=3)
+    assert scene.leases.renew("web", until=until) is None
+    assert scene.kernel.bound[2, VIP] > 20
+
+
+def test_the_kind_of_a_lease_changes_while_it_stands() -> None:
+    web = group_plan(vips=(str(VIP),))
+    scene = Scene(web).begun()
+    assert scene.renew() is None
+    scene.leases.change([group_plan(vips=(str(VIP),), lease="address")], ended=[])
+    scene.leases.begun({})
+    assert scene.cutoff.managed == [VIP.ip]
+    scene.leases.all_changed()
+    assert scene.cutoff.managed is None
+    assert scene.renew() is None
+    assert scene.leases.status("web").kind == "address"
+    scene.leases.change([web], ended=[])
+    scene.leases.all_changed()
+    assert (scene.cutoff.managed, scene.cutoff.live.keys()) == ([VIP.ip], {VIP.ip})
+    assert scene.leases.holds("web")

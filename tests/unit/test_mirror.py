@@ -147,3 +147,32 @@ def test_what_is_not_for_the_parent_is_logged_and_its_descriptors_are_closed(
     assert questions == []
     assert os.read(reader, 1) == b""  # nobody holds the other end
     os.close(reader)
+
+
+# Other settings ------------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_to_which_the_change_is_news_is_ended_for_the_next_one_to_begin(mirror: Mirror) -> None:
+    assert mirror.child is not None
+    mirror.change(node_plan(group_plan(advskew=100)))
+    assert mirror.child.process.poll() is None  # nothing that it shows
+    mirror.change(node_plan(group_plan(vhid=44)))
+    assert mirror.child.process.wait() == -signal.SIGKILL
+    mirror.child.channel.close()
+    assert mirror.ended()
+    assert not mirror.ended()
+
+
+def test_where_there_was_nothing_to_do_and_now_is_an_agent_begins() -> None:
+    mirror = Mirror(node_plan(group_plan(), kubernetes=False), Reactor(), Restarts(), [].append)
+    mirror.start()
+    mirror.change(node_plan(group_plan(), kubernetes=False, http_listen="127.0.0.1:1"))
+    assert mirror.child is not None
+    end(mirror)
+
+
+def test_roles_of_other_groups_than_those_of_the_plan_are_not_shown(mirror: Mirror, agent: Questioner) -> None:
+    mirror.show(Snapshot(groups=()))
+    assert agent.hears() is None
+    mirror.show(snapshot())
+    assert agent.hears() == snapshot()
