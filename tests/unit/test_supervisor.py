@@ -104,6 +104,12 @@ def plan_in(directory: Path, *, kubernetes: bool = False) -> Plan:
     return msgspec.structs.replace(plan, log_format="text")
 
 
+def patient(plan: Plan) -> Plan:
+    """Return the plan with a lease of 3 s, in which a new engine is there on a busy machine, too."""
+    groups = tuple(msgspec.structs.replace(group, dead_ratio=96) for group in plan.groups)
+    return msgspec.structs.replace(plan, groups=groups)
+
+
 def test_it_holds_the_vip_as_master_and_takes_it_off_when_told_to_stop(tmp_path: Path) -> None:
     def scene(parent: Parent) -> None:
         until(parent.is_master, "it becomes master")
@@ -156,7 +162,7 @@ def test_a_dead_engine_is_started_again_and_resumes(tmp_path: Path) -> None:
         assert group.reason == "resumed"
         assert "10.0.0.200" in ip("address show dev near")
 
-    alone(plan_in(tmp_path), tmp_path, scene)
+    alone(patient(plan_in(tmp_path)), tmp_path, scene)
 
 
 def test_so_do_all_groups_that_an_interface_can_have(tmp_path: Path) -> None:
@@ -327,7 +333,7 @@ def test_commands_follow_the_lease_and_not_the_engine(tmp_path: Path) -> None:
         parent.process.terminate()
         assert parent.process.wait(30) == 0
 
-    alone(with_commands(tmp_path), tmp_path, scene)
+    alone(patient(with_commands(tmp_path)), tmp_path, scene)
     assert said(tmp_path) == [DOWN, UP, DOWN, UP, DOWN]
 
 
