@@ -14,7 +14,7 @@ from sidecar.protocol.demotion import HARD, Demotions
 from sidecar.protocol.ears import Ear, Ears
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.events import AdvertReceived, Event
-from sidecar.protocol.mastership import Mastership
+from sidecar.protocol.mastership import LETS_GO_WITHIN, STRANGER_LETS_GO_WITHIN, Mastership
 from sidecar.protocol.transitions import TRANSITIONS
 from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress, Reason, Role
 
@@ -22,6 +22,7 @@ STAGGER = 1 / 4096
 """Seconds per unit of advskew that a backup waits before it follows a master who leaves or is demoted, so that backups
 do not all stand up together."""
 LONGEST_STAGGER = 255 * STAGGER
+_REPLACED_ALIVE = frozenset({Reason.PREEMPT, Reason.SLOWER_MASTER, Reason.DEMOTED_MASTER})
 LEASE = "lease"
 """The demotion of a node whose kernel did not take the VIPs."""
 LEASE_RETRY = 30.0
@@ -45,7 +46,9 @@ class Group:
         "_preempts_from",
         "_releases_pending",
         "_says_goodbye",
+        "_sealed",
         "_stopping",
+        "_tells",
         "_yields_until",
         "config",
         "demotions",
@@ -75,6 +78,8 @@ class Group:
         self._releases_pending = 0
         self._stopping = False
         self._says_goodbye = False
+        self._sealed = False
+        self._tells: IPAddress | None = None
 
     @property
     def demotion(self) -> int:
@@ -216,6 +221,7 @@ class Group:
         if ear is None:
             return []
         self._prove()
+        self._sealed = advert.sealed
         if self._mastership is not None:
             return self._advert_as_master(advert, ear, self._mastership, now)
         return self._advert_as_backup(advert, ear, now) if self.role is Role.BACKUP else []
@@ -270,10 +276,11 @@ class Group:
                 f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}; "
                 f"this node every {us.interval:.3f} s, demotion {us.demotion}"
             )
-            # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce.
+            # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce. And it
+            # may wait with its bind until we have let go.
             tells = mastership.leased and advert.sealed and not yields
-            last = [effects.AdvertiseTo(self._advert_of_ours(), advert.source)] if tells else []
-            done = [*last, *self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)]
+            self._tells = advert.source if tells else None
+            done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
             # The other family's timer rests until somebody is heard there: what it does not hear proves nothing now.
             self._arm_down(now + self.master_down)
             self._ears.rest_but(ear)
@@ -283,6 +290,8 @@ class Group:
             ear.down_at = now + self.master_down + (self.interval / 2 if tie else 0.0)
             return done
         ear.heard_at = now
+        if mastership.waits:
+            return self._bind(mastership, now)  # a last word of the one before
         listener = advert.source if advert.sealed else None  # strangers such as ucarp listen to no unicast
         if not mastership.may_reply(listener, now):
             return []
@@ -313,6 +322,8 @@ class Group:
             # Whoever binds for us does not answer, so the kernel has let go of the VIPs, or is about to.
             detail = f"no renewal of the lease was confirmed for {self.config.lease:g} s"
             return self._give_up(Reason.LEASE_UNANSWERED, detail, now)
+        if mastership.bind_due(now):
+            return self._bind(mastership, now)
         done: list[Effect] = []
         if mastership.advert_due(now):
             done += self._advertise(mastership, now)
@@ -368,6 +379,12 @@ class Group:
             return told
         return f"{told} over IPv{silent.source.version}, while {elsewhere[0].master} is heard over the other family"
 
+    def _wait_for_living(self, reason: Reason) -> float:
+        """Return how long a master that we know to be alive may take to let go, 0 if we know of none."""
+        if reason not in _REPLACED_ALIVE:
+            return 0.0
+        return LETS_GO_WITHIN if self._sealed else STRANGER_LETS_GO_WITHIN
+
     # The lease ---------------------------------------------------------------------------------------------------
 
     def _of_the_vips(
@@ -380,7 +397,7 @@ class Group:
                 return self._lease_answered(error, now)
             case events.LeaseReleased():
                 self._releases_pending = max(0, self._releases_pending - 1)
-                return []
+                return self._tell_winner()
             case events.LeaseDisturbed():
                 return self._lease_disturbed(now)
             case events.Occupied(by=by, seconds=seconds):
@@ -406,8 +423,19 @@ class Group:
         mastership = self._mastership
         if mastership is None or not mastership.leased:
             return []  # what is being bound or released is on its way to be right
+        return self._bind(mastership, now)
+
+    def _bind(self, mastership: Mastership, now: float) -> list[Effect]:
+        """Begin a lease, with an advert as always."""
         mastership.begin_lease(now)
         return [*self._advertise(mastership, now), effects.Bind()]
+
+    def _tell_winner(self) -> list[Effect]:
+        """Tell whoever we yielded to that we have let go, unless he is the master of another day."""
+        winner, self._tells = self._tells, None
+        if winner is None or self._releases_pending or self.role is not Role.BACKUP:
+            return []
+        return [effects.AdvertiseTo(self._advert_of_ours(), winner)]
 
     def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
@@ -437,14 +465,15 @@ class Group:
         self._prove()
         self._ears.forget()
         self._yields_until = -math.inf
-        self._mastership = self._clockwork(now)
-        # The advert first: it stops the other backups while the kernel binds.
-        return [*self._advertise(self._mastership, now), effects.Bind(), changed]
+        self._mastership = self._clockwork(now, wait=self._wait_for_living(reason))
+        # The advert first: it stops the other backups while the kernel binds, and has a living master let go.
+        bind = [] if self._mastership.waits else [effects.Bind()]
+        return [*self._advertise(self._mastership, now), *bind, changed]
 
-    def _clockwork(self, now: float) -> Mastership:
+    def _clockwork(self, now: float, *, wait: float = 0.0) -> Mastership:
         config = self.config
         patience = timing.patience(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
-        return Mastership(now, interval=self.interval, lease=config.lease, patience=patience)
+        return Mastership(now, interval=self.interval, lease=config.lease, patience=patience, wait=wait)
 
     def _become_backup(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Begin to listen, at the start or when the link returns."""

@@ -17,19 +17,24 @@ DEAF_WITHIN = 60.0
 DEAF_FOR = 600.0
 """gets our adverts by unicast too for so many seconds."""
 RIVALS_AT_MOST = 8
+LETS_GO_WITHIN = 0.25
+"""Seconds until a master of our kind that is replaced alive counts as having let go, if it does not say so; and"""
+STRANGER_LETS_GO_WITHIN = 0.02
+"""until one that says nothing does. Half an interval at most."""
 
 
 class Mastership:
     """Made when a group becomes master, dropped when it no longer is. Times are monotonic seconds.
 
     ``interval`` is between two adverts, ``lease`` is how long the kernel keeps the VIPs after a renewal, ``patience``
-    is how long peers wait for an advert.
+    is how long peers wait for an advert. ``wait`` is how long the one before may go on holding the VIPs.
     """
 
     __slots__ = (
         "_announce_at",
         "_announcements_left",
         "_answer_by",
+        "_bind_at",
         "_bound_at",
         "_deaf_until",
         "_interval",
@@ -44,7 +49,7 @@ class Mastership:
         "since",
     )
 
-    def __init__(self, now: float, *, interval: float, lease: float, patience: float) -> None:
+    def __init__(self, now: float, *, interval: float, lease: float, patience: float, wait: float = 0.0) -> None:
         self.since = now
         self._interval = interval
         self._lease = lease
@@ -56,11 +61,14 @@ class Mastership:
         self._replied_to: dict[IPAddress, float] = {}
         self._deaf_until: dict[IPAddress, float] = {}
         self.begin_lease(now)
+        if wait:
+            self._bind_at = now + min(wait, interval / 2)
+            self._answer_by = math.inf
 
     @property
     def deadline(self) -> float:
         """When something is due."""
-        return min(self._next_advert, self._announce_at, self._answer_by)
+        return min(self._next_advert, self._announce_at, self._answer_by, self._bind_at)
 
     # Adverts and renewals ----------------------------------------------------------------------------------------
 
@@ -116,9 +124,19 @@ class Mastership:
 
     # The lease ---------------------------------------------------------------------------------------------------
 
+    @property
+    def waits(self) -> bool:
+        """Whether Bind has to wait until the one before has let go."""
+        return self._bind_at < math.inf
+
+    def bind_due(self, now: float) -> bool:
+        """Tell whether he has had his time."""
+        return now >= self._bind_at
+
     def begin_lease(self, now: float) -> None:
         """Note that Bind is on its way; its answer is news, and is announced as after a takeover."""
         self.leased = False
+        self._bind_at = math.inf
         self._announcements_left = ANNOUNCE_COUNT
         self._announce_at = math.inf
         self._bound_at = now

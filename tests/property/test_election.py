@@ -263,7 +263,8 @@ def test_a_master_that_one_family_loses_is_challenged_once_by_each_backup(lan: L
     settled = len(lan.history)
     for node in lan.nodes:
         taken = [c for c in lan.history[before:] if c.node == node.number and c.after is Role.MASTER]
-        assert len(taken) <= 2  # its own attempt, and as the better one when the old master yields to another attempt
+        # Its own attempt, and one after each attempt of another that it heard in that family for a while.
+        assert len(taken) <= len(lan.nodes)
     lan.run(500)
     assert lan.history[settled:] == []
     assert len(lan.masters()) == 1

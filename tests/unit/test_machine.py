@@ -22,7 +22,12 @@ from sidecar.protocol.effects import (
     RoleChanged,
 )
 from sidecar.protocol.machine import LEASE_RETRY, LONGEST_STAGGER, Group
-from sidecar.protocol.mastership import ANNOUNCE_COUNT, ANNOUNCE_SPACING
+from sidecar.protocol.mastership import (
+    ANNOUNCE_COUNT,
+    ANNOUNCE_SPACING,
+    LETS_GO_WITHIN,
+    STRANGER_LETS_GO_WITHIN,
+)
 from sidecar.protocol.types import GroupConfig, IPAddress, Reason, Role
 
 OWN = IPv4Address("10.0.0.5")
@@ -491,17 +496,77 @@ def test_an_idle_group_stops_without_a_word() -> None:
 def test_a_master_yields_to_a_better_one_and_releases_first(heard: events.AdvertReceived) -> None:
     group, at = master(replace(BASE, advskew=10))
     done = group.handle(heard, at + 0.2)
-    # The winner may not know that clients have learnt another way.
-    assert done[0] == AdvertiseTo(Advertise(advbase=1, advskew=10, demotion=0), heard.source)
-    assert kinds(done) == [AdvertiseTo, Release, RoleChanged]
+    assert kinds(done) == [Release, RoleChanged]
     assert changes(done) == [(Role.BACKUP, Reason.BETTER_MASTER)]
     assert group.deadline() == pytest.approx(at + 0.2 + group.master_down)
     assert group.master == heard.source
 
 
+def test_who_yields_tells_the_winner_once_it_has_let_go() -> None:
+    """He may not know that clients have learnt another way, and may wait with his bind."""
+    group, at = master(replace(BASE, advskew=10))
+    group.handle(advert(advskew=9, sealed=True), at + 0.2)
+    said = AdvertiseTo(Advertise(advbase=1, advskew=10, demotion=0), PEER)
+    assert group.handle(RELEASED, at + 0.3) == (said,)
+    assert group.handle(RELEASED, at + 0.4) == ()
+
+
+@pytest.mark.parametrize("then", [events.LinkChanged(up=False), advert(advbase=255, advskew=255)])
+def test_but_not_where_it_is_something_else_by_then(then: events.Event) -> None:
+    group, at = master(replace(BASE, advskew=0))
+    group.handle(advert(demotion=-1, sealed=True), at + 0.2)
+    group.handle(then, at + 0.3)
+    group.handle(TICK, at + 0.3)
+    assert AdvertiseTo not in kinds(group.handle(RELEASED, at + 0.4))
+
+
 def test_who_yields_before_its_lease_stands_says_nothing() -> None:
     group, at = master(replace(BASE, advskew=10), leased=False)
-    assert kinds(group.handle(advert(advskew=9), at)) == [Release, RoleChanged]
+    assert kinds(group.handle(advert(advskew=9, sealed=True), at)) == [Release, RoleChanged]
+    assert group.handle(RELEASED, at) == ()
+
+
+# Taking over from a master that is alive -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "heard"),
+    [
+        (replace(BASE, preempt=True), advert(advskew=10, sealed=True)),
+        (BASE, advert(advbase=9, sealed=True)),
+        (BASE, advert(demotion=1, sealed=True)),
+    ],
+    ids=["preempt", "slower", "demoted"],
+)
+def test_who_replaces_a_living_master_binds_once_he_has_let_go(
+    config: GroupConfig, heard: events.AdvertReceived
+) -> None:
+    group = started(config)
+    done = (*group.handle(heard, 2.0), *group.handle(TICK, 2.0))
+    assert kinds(done) == [Advertise, RoleChanged]
+    done = group.handle(advert(advskew=200, demotion=heard.demotion, sealed=True), 2.1)  # his last word
+    assert kinds(done) == [Advertise, Bind]
+    assert group.deadline() == pytest.approx(3.1)
+
+
+@pytest.mark.parametrize(("sealed", "wait"), [(True, LETS_GO_WITHIN), (False, STRANGER_LETS_GO_WITHIN)])
+def test_or_when_he_has_had_his_time(sealed: bool, wait: float) -> None:
+    group = started(replace(BASE, preempt=True))
+    assert kinds(group.handle(advert(advskew=10, sealed=sealed), 2.0)) == [Advertise, RoleChanged]
+    assert group.deadline() == pytest.approx(2.0 + wait)
+    assert group.handle(TICK, 2.0 + wait / 2) == ()
+    assert kinds(group.handle(TICK, 2.0 + wait)) == [Advertise, Bind]
+    assert kinds(group.handle(LEASED, 2.0 + wait)) == [Announce]
+
+
+def test_who_yields_before_it_has_bound_says_nothing() -> None:
+    group = started(replace(BASE, preempt=True, advskew=5))
+    group.handle(advert(advskew=10, sealed=True), 2.0)
+    assert kinds(group.handle(advert(advskew=4, sealed=True, source=IPv4Address("10.0.0.9")), 2.1)) == [
+        Release,
+        RoleChanged,
+    ]
+    assert group.handle(RELEASED, 2.1) == ()
 
 
 def test_a_rival_that_does_not_hear_us_gets_our_adverts_by_unicast() -> None:

@@ -32,6 +32,20 @@ def test_no_advert_renews_before_the_lease_stands() -> None:
     assert mastership.answered() is False
 
 
+def test_a_bind_may_have_to_wait_half_an_interval_at_most() -> None:
+    mastership = Mastership(10.0, interval=1.0, lease=2.0, patience=3.0, wait=0.25)
+    mastership.advertise(10.0)
+    assert (mastership.waits, mastership.deadline) == (True, 10.25)
+    assert [mastership.bind_due(at) for at in (10.249, 10.25)] == [False, True]
+    assert not mastership.unanswered(99.0)  # nothing was asked yet
+    mastership.begin_lease(10.25)
+    assert (mastership.waits, mastership.bind_due(99.0), mastership.unanswered(12.25)) == (False, False, True)
+    assert Mastership(10.0, interval=0.1, lease=2.0, patience=3.0, wait=0.25).deadline == 10.0
+    hurried = Mastership(10.0, interval=0.1, lease=2.0, patience=3.0, wait=0.25)
+    hurried.advertise(10.0)
+    assert hurried.deadline == 10.05
+
+
 def test_adverts_are_due_an_interval_after_the_last() -> None:
     mastership = begun()
     assert not mastership.advert_due(10.999)

@@ -193,12 +193,14 @@ def test_a_resumed_master_advertises_and_binds_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("replay", "packets"), [("strict", 1), ("compat", 0)])
-def test_yielding_tells_a_winner_of_our_kind_by_unicast_and_releases(replay: str, packets: int) -> None:
+def test_yielding_releases_and_then_tells_a_winner_of_our_kind_by_unicast(replay: str, packets: int) -> None:
     bench = Bench(group_plan(replay=replay))
     bench.become_master()
     better = events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0, sealed=replay == "strict")
     bench.runner.handle(better, 3.5)
     assert bench.take() == [Release(group="web")]
+    assert bench.raw.sent == []
+    bench.runner.handle(events.LeaseReleased(), 3.5)
     assert [target for _, target in bench.raw.sent] == [str(PEER)] * packets
     bench.close()
 
