@@ -403,6 +403,8 @@ class Group:
             case events.Occupied(by=by, seconds=seconds):
                 self._occupied_by, self._occupied_until = by, now + seconds
                 return []
+            case _:
+                assert_never(event)
 
     def _lease_answered(self, error: str | None, now: float) -> list[Effect]:
         mastership = self._mastership
