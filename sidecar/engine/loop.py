@@ -8,7 +8,7 @@ import math
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from ipaddress import ip_address
 from itertools import islice
@@ -285,13 +285,18 @@ class Engine:
 
     def _link(self, message: LinkChanged, now: float) -> None:
         port = self._ports[message.interface]
-        port.mac = message.mac
+        is_another_mac, port.mac = port.mac != message.mac, message.mac
         if port.up == message.up:
+            if port.up and is_another_mac:
+                self._tell_of_link(self._by_vhid[port.name].values(), port, now)
             return
         port.up = message.up
-        for runner in self._caring(port):
-            self._feed(runner, events.LinkChanged(up=port.up), now)
+        self._tell_of_link(self._by_vhid[port.name].values() if port.up else self._caring(port), port, now)
         self._note_carrier(port, now)
+
+    def _tell_of_link(self, runners: Iterable[GroupRunner], port: Port, now: float) -> None:
+        for runner in list(runners):
+            self._feed(runner, events.LinkChanged(up=port.up), now)
 
     def _caring(self, port: Port) -> list[GroupRunner]:
         return [runner for runner in self._by_vhid[port.name].values() if not runner.plan.ignore_link]

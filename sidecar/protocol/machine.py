@@ -172,11 +172,18 @@ class Group:
     def _link(self, *, up: bool, now: float) -> list[Effect]:
         if up:
             if self.role is not Role.INIT:
-                return []
+                return self._announce_anew(now)
             return self._become_backup(Reason.LINK_UP, "the interface has its carrier back", now)
         if self.role is Role.INIT:
             return []
         return self._leave(Reason.LINK_DOWN, "the interface lost its carrier")
+
+    def _announce_anew(self, now: float) -> list[Effect]:
+        """Tell a LAN that may have forgotten: the link is back, which the group ignored, or has another MAC."""
+        if self._mastership is None or not self._mastership.leased:
+            return []
+        self._mastership.announce_out_of_turn(now)
+        return [effects.Announce()]
 
     def _stop(self, *, keep: bool) -> list[Effect]:
         self._stopping = True
@@ -297,7 +304,7 @@ class Group:
             return []
         done = self._advertise(mastership, now, *([] if listener is None else [listener]))
         if mastership.leased:
-            mastership.announce_to_rival(now)
+            mastership.announce_out_of_turn(now)
             done.append(effects.Announce())
         return done
 

@@ -173,7 +173,7 @@ class Mastership:
         self._announcements_left -= 1
         self._announce_at = now + (ANNOUNCE_SPACING if self._announcements_left > 0 else ANNOUNCE_REFRESH)
 
-    def announce_to_rival(self, now: float) -> None:
-        """Note an announcement because of a rival, and plan another for when he has let go."""
+    def announce_out_of_turn(self, now: float) -> None:
+        """Note an announcement because of a rival or a new link, and plan another for when all have settled."""
         self._announcements_left = max(self._announcements_left, 1)
         self._announce_at = now + ANNOUNCE_SPACING

@@ -39,16 +39,16 @@ def their_vip(pair: Pair) -> None:
 
 
 def our_vips(pair: Pair) -> None:
-    """ucarp leads, and we join with one VIP more: neither believes the other, but we bind nothing beside it."""
+    """ucarp leads, and we join with one VIP more: neither believes the other, but we bind nothing until it ends."""
     pair.begin("theirs")
     pair.ours.start()
     pair.until(lambda: (found := status(pair.ours)) and found.held_back, "we are held back")
     assert pair.drops("bad-hmac") > 0
     pair.until(lambda: pair.answers("theirs"), "ucarp answers on")
     assert pair.holders() == ["theirs"]
-    assert pair.ours.terminate() == 0
-    pair.expect("theirs")
     assert pair.theirs.log.count("Switching to state") == 2
+    assert pair.theirs.end(signal.SIGTERM) == 0
+    pair.expect("ours")
 
 
 # Strangers on the same wire --------------------------------------------------------------------------------------

@@ -121,6 +121,14 @@ def test_a_group_without_a_link_takes_other_settings_for_later() -> None:
     assert group.deadline() == 8.0
 
 
+def test_a_master_that_ignored_the_link_announces_when_it_is_back() -> None:
+    group, at = master()
+    assert group.handle(events.LinkChanged(up=True), at + 0.5) == (Announce(),)
+    assert Announce() in group.handle(TICK, at + 0.5 + ANNOUNCE_SPACING)
+    assert master(leased=False)[0].handle(events.LinkChanged(up=True), 3.1) == ()
+    assert started().handle(events.LinkChanged(up=True), 1.0) == ()
+
+
 # A VIP that a stranger has -------------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ def test_after_a_rival_one_announcement_follows() -> None:
     mastership.answered()
     for at in range(10, 10 + ANNOUNCE_COUNT):
         mastership.announce(float(at))
-    mastership.announce_to_rival(50.0)
+    mastership.announce_out_of_turn(50.0)
     assert mastership.deadline == pytest.approx(50 + ANNOUNCE_SPACING)
     mastership.announce(mastership.deadline)
     assert mastership.deadline == 110.0
