@@ -122,7 +122,7 @@ class SidecarNode:
 def _children(parent: int) -> list[int]:
     try:
         return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
@@ -130,6 +130,6 @@ def _role(pid: int) -> str:
     """Return which process of the sidecar it is, from its command line: python -P -m sidecar NAME."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return "gone"
     return words[4].decode() if len(words) > 4 else "starting"
