@@ -84,9 +84,13 @@ PANELS: tuple[Panel, ...] = (
         defaults={"custom": {"drawStyle": "bars", "fillOpacity": 60, "stacking": {"mode": "normal"}}},
     ),
     Panel(
-        title="Two masters that hear each other",
-        text="Rivals that go on although they were answered.",
-        queries=((f"carp_rivals{{{_THESE}}} > 0", "{{group}} {{instance}}"),),
+        title="Two masters, contested VIPs",
+        text="Rivals that go on although they were answered; VIPs that somebody else answers for.",
+        queries=(
+            (f"carp_rivals{{{_THESE}}} > 0", "rivals {{group}} {{instance}}"),
+            (f'carp_takeover{{{_THESE},state="contested"}} > 0', "contested {{group}} {{instance}}"),
+            (f"carp_held_back{{{_THESE}}} > 0", "held back {{group}} {{instance}}"),
+        ),
     ),
     Panel(
         title="Adverts",

@@ -113,6 +113,11 @@ def _roles(group: GroupStatus) -> Iterator[Sample]:
         yield Sample((role.value,), float(group.role == role))
 
 
+def _proofs(group: GroupStatus) -> Iterator[Sample]:
+    for proof in ("confirmed", "contested", "unknown") if group.proof else ():
+        yield Sample((proof,), float(group.proof == proof))
+
+
 def _lease_remaining(group: GroupStatus) -> float | None:
     if group.lease is None or group.lease.remaining_ms is None:
         return None
@@ -236,6 +241,19 @@ TABLE: tuple[Metric, ...] = (
         "announcements",
         "Times that this node told the LAN where the VIPs are (gratuitous ARP, unsolicited NA).",
         _of_group(lambda group: group.announcements),
+        *_GROUP,
+    ),
+    _gauge(
+        "takeover",
+        "1 for what the LAN said after the last announcement, when it was asked who has the VIPs.",
+        _groups(_proofs),
+        *_GROUP,
+        "state",
+    ),
+    _gauge(
+        "held_back",
+        "Whether this node does not take over since somebody answers for a VIP.",
+        _of_group(lambda group: group.held_back is not None),
         *_GROUP,
     ),
     _gauge(

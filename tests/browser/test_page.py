@@ -156,6 +156,7 @@ def test_it_shows_the_groups_with_peers_demotion_and_timeline_and_breaks_no_rule
     assert page.browser.title == "MASTER · node-1"
     first, second = (each.text for each in page.browser.find_elements(By.CSS_SELECTOR, "section.group"))
     for words in (
+        "contested: 10.0.0.200 at 02:00:00:00:00:09",
         "MASTER", "web", "10.0.0.200/32", "fd00::200/128", "no advert was heard", "10.0.0.11 (this node)",
         "by 240: maintenance (new disks)", "42 on eth0", "30 sent, 40 heard, 1 not sent", "bad-hmac 5", "10.0.0.12",
         "10 s ago", "backup → master", "master-down", "init → backup", "2026-11-23 04:40:08Z, 42 s ago",

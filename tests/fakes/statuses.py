@@ -62,6 +62,8 @@ def group_status(**changes: Any) -> GroupStatus:
         announcements=4,
         drops={"bad-hmac": 5},
         peers=(PEER,),
+        proof="contested",
+        contestants=("10.0.0.200 at 02:00:00:00:00:09",),
         lease=LeaseStatus(kind="nftables", why="", remaining_ms=1500),
     )
     return msgspec.structs.replace(group, **changes)

@@ -67,6 +67,9 @@ def test_the_settings_in_force_and_those_that_are_refused() -> None:
         (f'carp_adverts_dropped_total{{{WEB},reason="replayed"}}', 0),
         (f"carp_send_errors_total{{{WEB}}}", 1),
         (f"carp_announcements_total{{{WEB}}}", 4),
+        (f'carp_takeover{{{WEB},state="contested"}}', 1),
+        (f'carp_takeover{{{WEB},state="confirmed"}}', 0),
+        (f"carp_held_back{{{WEB}}}", 0),
         (f"carp_lease_remaining_seconds{{{WEB}}}", 1.5),
         (f"carp_demotion{{{WEB}}}", 240),
         (f'carp_demotion_weight{{{WEB},source="maintenance"}}', 240),
@@ -91,6 +94,10 @@ def test_the_settings_in_force_and_those_that_are_refused() -> None:
 )
 def test_what_the_status_says(series: str, value: float) -> None:
     assert samples(render(Facts(status=status_reply(), mirror=MIRROR, now=1002.5)))[series] == value
+
+
+def test_where_nobody_was_asked_there_is_no_proof() -> None:
+    assert "carp_takeover" not in render(Facts(status=status_reply(group_status(proof=None))))
 
 
 def test_a_node_without_a_lease_has_no_remaining_one() -> None:
