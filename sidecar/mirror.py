@@ -1,4 +1,5 @@
-"""The parent's side of the agent: started where there is something to mirror or to listen at, and never waited for."""
+"""The parent's side of the agent: started where there is something to mirror, to listen at or to probe, and never
+waited for."""
 
 from __future__ import annotations
 
@@ -12,9 +13,12 @@ from collections.abc import Callable
 from sidecar.children import Child, Restarts, spawn
 from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import (
+    Health,
+    HealthDemotion,
     Message,
     MessageError,
     MirroredGroup,
+    Probed,
     Snapshot,
     StartAgent,
     StatusReply,
@@ -22,7 +26,8 @@ from sidecar.ipc.messages import (
     Stop,
     Unavailable,
 )
-from sidecar.ipc.plan import Plan
+from sidecar.ipc.plan import Plan, ProbePlan
+from sidecar.maintenance import one_line
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
@@ -33,25 +38,29 @@ ANSWERED_WITHIN = 4.0
 
 
 class Mirror:
-    """One agent after the other. ``child`` is the one that runs now, or None; ``ask`` gets its questions."""
+    """One agent after the other. ``child`` is the one that runs now, or None.
+
+    ``pass_on`` gets its questions, and the health of the node whenever that changes.
+    """
 
     def __init__(
-        self, plan: Plan, reactor: Reactor, restarts: Restarts, ask: Callable[[StatusRequest], object]
+        self, plan: Plan, reactor: Reactor, restarts: Restarts, pass_on: Callable[[StatusRequest | Health], object]
     ) -> None:
         self.child: Child | None = None
         self._plan = plan
         self._reactor = reactor
         self._restarts = restarts
-        self._ask = ask
+        self._pass_on = pass_on
         self._asked_at = -math.inf
         self._snapshot: Snapshot | None = None
         self._renewed = False
         """The agent was ended for the next one to begin with other settings."""
+        self._failing: dict[int, str] | None = None
 
     def start(self) -> None:
         """Start the agent if there is something for it to do; where that fails, it is tried again later."""
         plan = self._plan
-        if plan.kubernetes is None and not plan.http_listen:
+        if plan.kubernetes is None and not plan.http_listen and not plan.health:
             return
         try:
             child = spawn(NAME, [plan.log_level, plan.log_format], now=time.monotonic())
@@ -64,18 +73,29 @@ class Mirror:
         groups = _mirrored(plan)
         with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
             child.channel.send(
-                StartAgent(node=plan.node_name, kubernetes=plan.kubernetes, groups=groups, http_listen=plan.http_listen)
+                StartAgent(
+                    node=plan.node_name,
+                    kubernetes=plan.kubernetes,
+                    groups=groups,
+                    http_listen=plan.http_listen,
+                    health=plan.health,
+                    failing=self._failing,
+                )
             )
             if self._snapshot is not None:
                 child.channel.send(self._snapshot)
 
     def change(self, plan: Plan) -> None:
         """Go on with this plan: an agent to which that is news is ended, and the next one begins with it at once."""
+        health = self.health()
         before, self._plan = self._plan, plan
+        self._failing = _still_there(self._failing, before.health, plan.health)
+        if self.health() != health:
+            self._pass_on(self.health())
         is_news = _mirrored(before) != _mirrored(plan)
         if is_news:
             self._snapshot = None  # the engine tells of the new groups in a moment
-        if not is_news and (before.kubernetes, before.http_listen) == (plan.kubernetes, plan.http_listen):
+        if not is_news and _beside(before) == _beside(plan):
             return
         if self.child is None:
             if not self._restarts.planned(NAME):
@@ -90,6 +110,18 @@ class Mirror:
             return  # of before a change of the groups, or in the middle of one: another one comes
         self._snapshot = snapshot
         self._tell(snapshot)
+
+    def health(self) -> Health:
+        """Return what the last agent that said so found wrong; nothing is wrong before one has."""
+        return Health(
+            demotions=tuple(
+                HealthDemotion(
+                    name=f"health:{probe.name}", weight=probe.weight, detail=self._failing[number], groups=probe.groups
+                )
+                for number, probe in enumerate(self._plan.health)
+                if self._failing is not None and number in self._failing
+            )
+        )
 
     def stop(self) -> None:
         """Have the agent write the last roles and end."""
@@ -121,6 +153,10 @@ class Mirror:
         match received:
             case (StatusRequest() as request, []):
                 self._asks(request, time.monotonic())
+            case (Probed(), []) if self._renewed:
+                pass  # of an agent whose probes have other numbers
+            case (Probed(failing=failing), []):
+                self._found({number: one_line(detail) for number, detail in failing.items()})
             case (message, descriptors):
                 log.error("the agent sent a %s, which is not for the parent", type(message).__name__)
                 for stray in descriptors:
@@ -131,7 +167,13 @@ class Mirror:
     def _asks(self, request: StatusRequest, now: float) -> None:
         if now - self._asked_at >= ANSWERED_WITHIN:
             self._asked_at = now
-            self._ask(request)
+            self._pass_on(request)
+
+    def _found(self, failing: dict[int, str]) -> None:
+        before = self.health()
+        self._failing = failing
+        if self.health() != before:
+            self._pass_on(self.health())
 
     def _tell(self, message: Message) -> None:
         if self.child is None:
@@ -149,3 +191,18 @@ def _mirrored(plan: Plan) -> tuple[MirroredGroup, ...]:
         MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips, mirror=g.mirror)
         for g in plan.groups
     )
+
+
+def _beside(plan: Plan) -> tuple[object, ...]:
+    """Return what the agent is told beside the groups."""
+    return plan.kubernetes, plan.http_listen, plan.health
+
+
+def _still_there(
+    failing: dict[int, str] | None, before: tuple[ProbePlan, ...], after: tuple[ProbePlan, ...]
+) -> dict[int, str] | None:
+    """Return what was found of the probes that there still are, by their new numbers."""
+    if failing is None:
+        return None
+    known = {probe: failing[number] for number, probe in enumerate(before) if number in failing}
+    return {number: known[probe] for number, probe in enumerate(after) if probe in known}

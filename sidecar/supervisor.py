@@ -31,6 +31,7 @@ from sidecar.ipc.messages import (
     GroupChanged,
     GroupStopped,
     HandOver,
+    Health,
     Maintain,
     Message,
     Release,
@@ -106,7 +107,7 @@ class Supervisor:
         self._control = ControlServer(Path(plan.runtime_dir))
         self._elector = Elector(plan, self._reactor, self._obey)
         self._restarts = Restarts()
-        self._mirror = Mirror(plan, self._reactor, self._restarts, self._asked_by_agent)
+        self._mirror = Mirror(plan, self._reactor, self._restarts, self._heard_from_agent)
         self._commands = Commands(plan.groups, self._reactor)
         self._maintenance = Maintenance(Path(plan.runtime_dir))
         parts = Parts(elector=self._elector, holdings=self._holdings, commands=self._commands, mirror=self._mirror)
@@ -179,6 +180,7 @@ class Supervisor:
     def _introduction(self) -> Iterator[tuple[Message, list[int]]]:
         yield from self._holdings.introductions()
         yield self._maintenance.instruction(), []  # before the groups: none begins without it
+        yield self._mirror.health(), []
         resumable = self._leases.resumable()
         for group in self._groups:
             lasts = self._leases.lasts(group.name)
@@ -378,11 +380,14 @@ class Supervisor:
             case StatusRequest():
                 self._elector.tell(request)
 
-    def _asked_by_agent(self, request: StatusRequest) -> None:
-        if not self._elector.ready:
-            self._mirror.answer(Unavailable(why=self._engine_gone()))
-        elif request.token > _OWN_QUESTION:
-            self._elector.tell(StatusRequest(token=-request.token, first=request.first))
+    def _heard_from_agent(self, message: StatusRequest | Health) -> None:
+        match message:
+            case Health():
+                self._elector.tell(message)  # a later engine is told at its start
+            case StatusRequest() if not self._elector.ready:
+                self._mirror.answer(Unavailable(why=self._engine_gone()))
+            case StatusRequest(token=token) if token > _OWN_QUESTION:
+                self._elector.tell(StatusRequest(token=-token, first=message.first))
 
     def _engine_gone(self) -> str:
         wait = self._restarts.wait("engine", time.monotonic())

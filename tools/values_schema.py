@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sidecar.config.model import GlobalKeys, GroupKeys
+from sidecar.config.probes import ProbeKeys
 
 SCHEMA = Path(__file__).parents[1] / "charts/carp-sidecar/values.schema.json"
 
@@ -36,6 +37,11 @@ def setting(raw: Schema) -> Schema:
         case {"type": "array", "items": {"anyOf": [{"format": "ipv4interface"}, *_]}}:
             one = {"type": "string", "pattern": _ADDRESS}
             kept = {"anyOf": [{"type": "array", "items": one, "minItems": 1}, {"type": "string", "minLength": 1}]}
+        case {"type": "array", "items": {"$ref": "#/$defs/ProbeKeys"}}:
+            probe = _object(settings_of(ProbeKeys), required=["name"])
+            kept = {"anyOf": [{"type": "array", "items": probe}, {"type": "string"}]}
+        case {"type": "array", "items": {"type": "string"}} if raw["title"] == "Exec":
+            kept = {"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "string"}]}
         case {"type": "array"}:  # the file has such lists as one text: peers with commas, commands as in a shell
             kept = {"type": "string"}
     return {**kept, "description": " ".join(raw["description"].split())}

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from sidecar import privileges
+from sidecar.agent.health import Health, Result
 from sidecar.agent.pods import Pods
 from sidecar.agent.question import Engine
 from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     MessageError,
+    Probed,
     Snapshot,
     StartAgent,
     StatusReply,
@@ -57,6 +59,8 @@ async def _run(channel: Channel) -> int:
     engine = Engine(ask)
     async with contextlib.AsyncExitStack() as stack:
         mirror = None if start.kubernetes is None else await stack.enter_async_context(_mirroring(start, inbox))
+        if start.health:
+            await stack.enter_async_context(_probing(start, channel, inbox))
         if start.http_listen:
             await stack.enter_async_context(_listening(start.http_listen, engine, mirror))
         return await _serve(inbox, engine, mirror)
@@ -87,6 +91,31 @@ async def _mirroring(start: StartAgent, inbox: asyncio.Queue[object]) -> AsyncIt
     work.add_done_callback(lambda _: inbox.put_nowait(None))
     try:
         yield mirror
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+@contextlib.asynccontextmanager
+async def _probing(start: StartAgent, channel: Channel, inbox: asyncio.Queue[object]) -> AsyncIterator[None]:
+    """Ask how the node is, and tell the parent whenever that changes; the inbox gets None should that have ended."""
+    from sidecar.agent import probes  # noqa: PLC0415 - only where there are any
+
+    health = Health(start.health, start.failing)
+
+    def heard(number: int, result: Result) -> None:
+        health.heard(number, result)
+        news = health.news()
+        if news is not None:
+            with contextlib.suppress(BlockingIOError, ChannelClosedError):  # told with the next result
+                channel.send(Probed(failing=news))
+                health.told(news)
+
+    work = asyncio.create_task(probes.run(start.health, heard, None))
+    work.add_done_callback(lambda _: inbox.put_nowait(None))
+    try:
+        yield
     finally:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):

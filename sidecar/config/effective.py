@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from sidecar.config.settings import Loaded
-from sidecar.ipc.plan import GroupPlan
+from sidecar.ipc.plan import GroupPlan, ProbePlan
 from sidecar.protocol import timing
 
 MASK = "********"
@@ -48,6 +48,7 @@ def effective_dict(loaded: Loaded, leases: Mapping[str, str] | None = None) -> d
     shown["groups"] = [
         _group(group, loaded.password_files.get(group.name))
         | (_mirror(group) if mirrored else {})
+        | {"health": [_probe(probe) for probe in plan.health if probe.concerns(group.name)]}
         | {"lease_in_force": (leases or {}).get(group.name)}
         for group in plan.groups
     ]
@@ -109,6 +110,19 @@ def _group(group: GroupPlan, password_file: str | None) -> dict[str, Any]:
 
 def _mirror(group: GroupPlan) -> dict[str, Any]:
     return {name: text or None for name, text in msgspec.structs.asdict(group.mirror).items()}
+
+
+def _probe(probe: ProbePlan) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "name": probe.name,
+        probe.kind.value: probe.target[0] if len(probe.target) == 1 else list(probe.target),
+        "interval": f"{probe.interval:g}s",
+        "timeout": f"{probe.timeout:g}s",
+        "rise": probe.rise,
+        "fall": probe.fall,
+        "weight": probe.weight,
+    }
+    return shown if probe.max_age is None else shown | {"max_age": f"{probe.max_age:g}s"}
 
 
 def _sources(group: GroupPlan) -> dict[str, str]:

@@ -13,10 +13,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sidecar.config.model import remedy
+from sidecar.config import document
+from sidecar.config.fields import remedy_of
+from sidecar.config.probes import PROBES_AT_MOST, ProbeKeys
 from sidecar.config.values import FaultError, show
+from sidecar.ipc.plan import ProbeKind
 
 _SECRET, _SECRET_FILE = "password", "password_file"
+_HEALTH = "health"
+_LISTS = frozenset({"vips", "exec"})
+"""Fields that may be a list."""
 _NEAR_ENOUGH = 0.6
 
 
@@ -64,22 +70,24 @@ Labels = Callable[[str], str]
 
 
 def check(model: type[BaseModel], given: Mapping[str, object], *, labels: Labels, problems: Problems) -> Layer:
-    """Read one layer: text (for ``vips`` also a list) per field of ``model``. Mistakes go to ``problems``."""
+    """Read one layer: text (for some also a list) per field of ``model``. Mistakes go to ``problems``."""
     layer: Layer = {}
     usable: dict[str, object] = {}
     for name, raw in given.items():
         value = raw.strip() if isinstance(raw, str) and name != _SECRET else raw
         if value is None or value == "":
             layer[name] = Setting(labels(name), State.EMPTY)
+        elif name == _HEALTH:
+            layer[name] = _health(value, labels(name), remedy_of(model, name), problems)
         elif fault := _shape_fault(name, value):
             layer[name] = Setting(labels(name), State.WRONG)
-            problems.add(labels(name), fault, remedy(name))
+            problems.add(labels(name), fault, remedy_of(model, name))
         else:
             usable[name] = value
     parsed, faults = _validate(model, usable)
     for name, error in faults:
         layer[name] = Setting(labels(name), State.WRONG)
-        problems.add(labels(name), error.fault, error.remedy or remedy(name))
+        problems.add(labels(name), error.fault, error.remedy or remedy_of(model, name))
     for name in parsed.model_fields_set:
         layer[name] = Setting(labels(name), State.GIVEN, getattr(parsed, name))
     if all(key in layer and layer[key].state is not State.EMPTY for key in (_SECRET, _SECRET_FILE)):
@@ -88,8 +96,61 @@ def check(model: type[BaseModel], given: Mapping[str, object], *, labels: Labels
     return layer
 
 
+def _health(value: object, label: str, cure: str, problems: Problems) -> Setting:
+    """Read the list of probes; by the environment it comes as one text."""
+    if isinstance(value, str):
+        try:
+            value = document.parse(value.encode(errors="replace"))
+        except document.DocumentError:
+            value = None
+    if not isinstance(value, list):
+        problems.add(label, "is not a list of probes in YAML or JSON", cure)
+        return Setting(label, State.WRONG)
+    if len(value) > PROBES_AT_MOST:
+        problems.add(label, f"has {len(value)} probes", f"use at most {PROBES_AT_MOST} in one group")
+        return Setting(label, State.WRONG)
+    probes = [_probe(entry, f"{label}[{index}]", problems) for index, entry in enumerate(value)]
+    names = [probe.name for probe in probes if probe is not None]
+    for name in sorted({name for name in names if name and names.count(name) > 1}):
+        problems.add(label, f"{name} is there twice", remedy_of(ProbeKeys, "name"))
+        return Setting(label, State.WRONG)
+    if None in probes:
+        return Setting(label, State.WRONG)
+    return Setting(label, State.GIVEN, tuple(probes))
+
+
+def _probe(entry: object, label: str, problems: Problems) -> ProbeKeys | None:
+    """Read one probe; None if it has a mistake, which was reported."""
+    before = len(problems.lines)
+
+    def labels(key: str) -> str:
+        return f"{label}.{key}"
+
+    if not isinstance(entry, dict):
+        problems.add(label, "is not a mapping", "write it as {name: app, http: 'http://127.0.0.1:8080/healthz'}")
+        return None
+    known = ProbeKeys.model_fields
+    for key in entry:
+        if key not in known:
+            named = key if key.isidentifier() and key.isascii() else show(key)
+            problems.add(labels(named), "unknown key", nearest(key, known))
+    layer = check(
+        ProbeKeys, {key: value for key, value in entry.items() if key in known}, labels=labels, problems=problems
+    )
+    probe = ProbeKeys.model_construct(None, **values_of(layer))
+    if "name" not in layer or layer["name"].state is State.EMPTY:
+        problems.add(labels("name"), "not set", remedy_of(ProbeKeys, "name"))
+    wrong = [name for name, setting in layer.items() if setting.state is State.WRONG]
+    if len(probe.kinds) > 1 or (not probe.kinds and not wrong):
+        asks = f"asks {len(probe.kinds)} things at once" if probe.kinds else "asks nothing"
+        problems.add(label, asks, f"give it one of {', '.join(ProbeKind)}")
+    if probe.max_age is not None and probe.file is None and "file" not in wrong:
+        problems.add(labels("max_age"), "is for probes of a file", "leave it out")
+    return probe if len(problems.lines) == before else None
+
+
 def _shape_fault(name: str, value: object) -> str | None:
-    if name == "vips" and isinstance(value, list):
+    if name in _LISTS and isinstance(value, list):
         return None
     if not isinstance(value, str):
         return f"is a {'list' if isinstance(value, list) else 'mapping'} where one value belongs"

@@ -11,9 +11,22 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from sidecar.config import values
+from sidecar.config.fields import (
+    Command,
+    Duration,
+    FilePath,
+    Keys,
+    Lower,
+    OneLine,
+    Remedy,
+    WholeNumber,
+    Word,
+    remedy_of,
+)
+from sidecar.config.probes import ProbeKeys
 from sidecar.config.values import IPAddress, IPInterface
 
 ENV_PREFIX = "CARP_"
@@ -39,13 +52,6 @@ class Interface:
 
     name: str
     addresses: tuple[IPInterface, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Remedy:
-    """What to do about a wrong value of the field that this is an annotation of."""
-
-    text: str
 
 
 def _split(value: object) -> object:
@@ -78,34 +84,16 @@ def _secret(password: SecretStr) -> SecretStr:
     return password
 
 
-WholeNumber = Annotated[int, BeforeValidator(values.whole_number)]
-Word = Annotated[str, AfterValidator(values.one_word)]
-OneLine = Annotated[str, AfterValidator(values.one_line)]
-FilePath = OneLine
-Lower = BeforeValidator(str.lower)
 Vips = Annotated[
     tuple[Annotated[IPInterface, BeforeValidator(_vip)], ...],
     BeforeValidator(_split),
     AfterValidator(_some_and_distinct),
 ]
 Peers = Annotated[tuple[Annotated[IPAddress, BeforeValidator(values.peer)], ...], BeforeValidator(_split)]
-Duration = Annotated[float, BeforeValidator(values.duration), Field(ge=0, le=86400)]
-Command = Annotated[tuple[str, ...], BeforeValidator(values.command)]
 ReplayMode = Annotated[Literal["compat", "strict"], Lower]
 
 
-class _Keys(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        populate_by_name=True,
-        loc_by_alias=False,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class GroupKeys(_Keys):
+class GroupKeys(Keys):
     """The settings of one group: one vhid on one interface."""
 
     interface: Annotated[Word | None, Remedy("use the name of a network interface of this node")] = None
@@ -271,8 +259,16 @@ class GroupKeys(_Keys):
     """The master writes the VIPs into `status.loadBalancer` of the namespace's LoadBalancer Services of this
     `loadBalancerClass`, so that `kubectl get services` shows them and kube-proxy serves them."""
 
+    health: Annotated[
+        tuple[ProbeKeys, ...],
+        Remedy("use a list of probes, such as [{name: app, http: 'http://127.0.0.1:8080/healthz'}]"),
+    ] = ()
+    """Health probes that make this node a worse master while they fail ([health](health.md)): a list, whose entries are
+    below. In the environment it is the same list as one text, YAML or JSON. A group's own list stands instead of the
+    top level's."""
 
-class GlobalKeys(_Keys):
+
+class GlobalKeys(Keys):
     """The settings of the whole sidecar."""
 
     kubernetes: Annotated[Literal["auto", "on", "off"], Lower, Remedy("use auto, on or off")] = "auto"
@@ -316,7 +312,7 @@ class GlobalKeys(_Keys):
     """`json` for one object per line, `text` for people."""
 
 
-class IdentityKeys(_Keys):
+class IdentityKeys(Keys):
     """What differs from node to node and pod to pod: from the environment only."""
 
     config_file: Annotated[FilePath, Remedy("use the path of a YAML file, or unset it")] = DEFAULT_CONFIG_FILE
@@ -361,4 +357,4 @@ def env_name(field: str) -> str:
 
 def remedy(field: str) -> str:
     """Return what to do about a wrong value of a field of Settings."""
-    return next(extra.text for extra in Settings.model_fields[field].metadata if isinstance(extra, Remedy))
+    return remedy_of(Settings, field)

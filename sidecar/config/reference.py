@@ -6,7 +6,9 @@ import sys
 
 from pydantic import BaseModel
 
-from sidecar.config.model import GlobalKeys, GroupKeys, IdentityKeys, env_name, remedy
+from sidecar.config.fields import remedy_of
+from sidecar.config.model import GlobalKeys, GroupKeys, IdentityKeys, env_name
+from sidecar.config.probes import ProbeKeys
 
 _HEAD = """\
 # Settings
@@ -35,6 +37,7 @@ nodes:                                        # by NODE_NAME
 
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("A group", GroupKeys),
+    ("A health probe (an entry of `health:`)", ProbeKeys),
     ("The sidecar", GlobalKeys),
     ("The node and the pod (environment only)", IdentityKeys),
 )
@@ -44,11 +47,12 @@ def markdown() -> str:
     """Return the page."""
     text = _HEAD
     for title, model in _SECTIONS:
-        text += f"\n## {title}\n\n| variable | default | meaning | allowed |\n|---|---|---|---|\n"
+        kind, named = ("key", str) if model is ProbeKeys else ("variable", env_name)
+        text += f"\n## {title}\n\n| {kind} | default | meaning | allowed |\n|---|---|---|---|\n"
         for field, info in model.model_fields.items():
             default = "" if info.default in (None, ()) else f"`{_plain(info.default)}`"
             meaning = " ".join((info.description or "").split())
-            text += f"| `{env_name(field)}` | {default} | {meaning} | {remedy(field)} |\n"
+            text += f"| `{named(field)}` | {default} | {meaning} | {remedy_of(model, field)} |\n"
     return text
 
 

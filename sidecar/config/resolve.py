@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from sidecar.config.file import File
 from sidecar.config.layers import Labels, Layer, Problems, Setting, State, overlay, values_of
 from sidecar.config.model import DEFAULT_GROUP, GroupKeys, Interface, env_name, remedy
 from sidecar.config.values import PASSWORD_BYTES_ELSEWHERE, IPAddress, IPInterface, edge_of_subnet
-from sidecar.ipc.plan import GroupPlan, MirrorPlan, PathPlan
+from sidecar.ipc.plan import GroupPlan, MirrorPlan, PathPlan, ProbeKind, ProbePlan
 from sidecar.protocol.auth import key_from_password
 
 _INTERFACES_LISTED = 12
@@ -216,6 +218,31 @@ def plan_of(placed: Placed, passwords: Sequence[bytes]) -> GroupPlan | None:
             endpoint_slice=keys.endpoint_slice or "",
             load_balancer_class=keys.load_balancer_class or "",
         ),
+    )
+
+
+def health_of(placed: Sequence[Placed]) -> tuple[ProbePlan, ...]:
+    """Return all groups' probes, those that several have alike once."""
+    groups: dict[ProbePlan, list[str]] = {}
+    for each in placed:
+        for keys in each.group.keys.health:
+            for kind in keys.kinds:
+                found = each.interface.name if each.interface else ""
+                plan = ProbePlan(
+                    name=keys.name or "",
+                    kind=kind,
+                    target=(found,) if kind is ProbeKind.GATEWAY else keys.target(kind),
+                    interval=keys.interval,
+                    timeout=keys.timeout,
+                    rise=keys.rise,
+                    fall=keys.fall,
+                    weight=keys.weight,
+                    max_age=keys.max_age,
+                )
+                groups.setdefault(plan, []).append(each.group.name)
+    return tuple(
+        plan if len(names) == len(placed) else msgspec.structs.replace(plan, groups=tuple(names))
+        for plan, names in groups.items()
     )
 
 

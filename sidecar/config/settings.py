@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from sidecar.config import document, values
+from sidecar.config.fields import remedy_of
 from sidecar.config.file import File, read_file
 from sidecar.config.layers import Layer, Problems, State, check, nearest, overlay, values_of
 from sidecar.config.model import (
@@ -29,12 +30,14 @@ from sidecar.config.model import (
     env_name,
     remedy,
 )
-from sidecar.config.resolve import Group, cautions, groups, place, plan_of, refuse_clashes
-from sidecar.ipc.plan import KubernetesPlan, Plan
+from sidecar.config.probes import ProbeKeys
+from sidecar.config.resolve import Group, cautions, groups, health_of, place, plan_of, refuse_clashes
+from sidecar.ipc.plan import KubernetesPlan, Plan, ProbeKind
 from sidecar.live.stamp import stamp
 
 _LABEL_NAME_AT_MOST = 63
 _IN_A_POD = "KUBERNETES_SERVICE_HOST"
+_MAKE_EXECUTABLE = "make it executable: chmod +x, or defaultMode: 0755 where it comes from a ConfigMap"
 
 _FIELDS = {env_name(field): field for field in Settings.model_fields}
 
@@ -117,6 +120,9 @@ def load(
         _check_commands(group, problems)
     shared = overlay([file.top, environment])
     kubernetes = _kubernetes(shared, every, environ=environ, problems=problems)
+    if kubernetes is None:
+        for group in every:
+            _refuse_questions_to_kubernetes(group, problems)
     plans = [plan_of(each, given) for each, given in zip(placed, passwords, strict=True)]
     if problems.lines:
         raise SettingsError(problems.lines, files=files)
@@ -131,6 +137,7 @@ def load(
             kubernetes=kubernetes,
             http_listen=_http_listen(keys, shared),
             files=files,
+            health=health_of(placed),
         ),
         warnings=tuple(
             dict.fromkeys(line for each, given in zip(placed, passwords, strict=True) for line in cautions(each, given))
@@ -229,15 +236,28 @@ def _passwords_from(path: str, label: str, problems: Problems) -> tuple[bytes, .
 
 def _check_commands(group: Group, problems: Problems) -> None:
     """Report commands that cannot be run, so that nobody learns of it in a failover."""
-    for field, command in (("up_command", group.keys.up_command), ("down_command", group.keys.down_command)):
+    commands = {
+        group.label(field): (getattr(group.keys, field), remedy(field)) for field in ("up_command", "down_command")
+    }
+    for index, probe in enumerate(group.keys.health):
+        commands[f"{group.label('health')}[{index}].exec"] = probe.exec, remedy_of(ProbeKeys, "exec")
+    for label, (command, cure) in commands.items():
         if not command:
             continue
         program = command[0]
         if not _is_file(program):
-            problems.add(group.label(field), f"{values.show(program)} is no file", remedy(field))
+            problems.add(label, f"{values.show(program)} is no file", cure)
         elif not os.access(program, os.X_OK):
-            cure = "make it executable: chmod +x, or defaultMode: 0755 where it comes from a ConfigMap"
-            problems.add(group.label(field), f"{values.show(program)} is not executable", cure)
+            problems.add(label, f"{values.show(program)} is not executable", _MAKE_EXECUTABLE)
+
+
+def _refuse_questions_to_kubernetes(group: Group, problems: Problems) -> None:
+    for index, probe in enumerate(group.keys.health):
+        for kind in (ProbeKind.CONTAINER, ProbeKind.NODE_CONDITION):
+            if kind in probe.kinds:
+                label = f"{group.label('health')}[{index}].{kind}"
+                cure = f"set {env_name('kubernetes')}=on, or leave this probe out"
+                problems.add(label, "asks Kubernetes, which this sidecar does not speak to", cure)
 
 
 def _kubernetes(

@@ -26,6 +26,9 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LAST_PORT = 65535
+_PORT = re.compile(r":([0-9]{1,5})\Z")
+_URL = re.compile(r"(?i:(https?))://([^/?#\s]*)(/[!-\"$-~]*)?")  # printable, and no fragment
+_NODE_CONDITION = re.compile(r"((?:[a-zA-Z0-9.-]+/)?[A-Za-z0-9][A-Za-z0-9._-]{0,62})(?:=(True|False))?")
 HTTP_OFF = "off"
 _LABEL_KEY = rf"({_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*/)?{_LABEL_NAME.pattern}"
 _LABEL_VALUE = rf"({_LABEL_NAME.pattern})?"
@@ -262,6 +265,70 @@ def command(text: object) -> tuple[str, ...]:
     if not words or not words[0].startswith("/"):
         raise FaultError(f"{show(text)} does not begin with an absolute path")
     return words
+
+
+def arguments(value: object) -> tuple[str, ...]:
+    """Read a command: a line as ``command`` does, or a list of its words, which are taken as they are."""
+    if not isinstance(value, list):
+        return command(value)
+    words = tuple(one_line(word) if isinstance(word, str) else "" for word in value)
+    if not words or not words[0].startswith("/"):
+        raise FaultError("does not begin with an absolute path")
+    if not all(isinstance(word, str) for word in value):
+        raise FaultError("has something else than text among its words")
+    return words
+
+
+def absolute_path(text: str) -> str:
+    """Read an absolute path."""
+    if not one_line(text).startswith("/"):
+        raise FaultError(f"{show(text)} is not an absolute path")
+    return text
+
+
+def http_url(text: str) -> str:
+    """Read the URL of a probe: its host is an address, or localhost, which becomes 127.0.0.1."""
+    found = _URL.fullmatch(text)
+    if found is None:
+        raise FaultError(f"{show(text)} is not a URL that begins with http:// or https://")
+    scheme, authority, path = found.groups()
+    if "@" in authority:  # not quoted: it may be a password
+        raise FaultError("has a user or a password in it", "leave it out, and let the application answer without")
+    port = _PORT.search(authority)
+    host = _host(authority[: port.start()] if port else authority, text)
+    return f"{scheme.lower()}://{host}{f':{_port(port[1])}' if port else ''}{path or '/'}"
+
+
+def address_and_port(text: str) -> str:
+    """Read ``address:port``; the address may be localhost, which becomes 127.0.0.1."""
+    found = _PORT.search(text)
+    if found is None:
+        raise FaultError(f"{show(text)} is not address:port")
+    return f"{_host(text[: found.start()], text)}:{_port(found[1])}"
+
+
+def _host(host: str, text: str) -> str:
+    if host.lower() == "localhost":
+        return "127.0.0.1"
+    try:
+        return f"[{IPv6Address(host[1:-1])}]" if host.startswith("[") and host.endswith("]") else str(IPv4Address(host))
+    except ValueError:
+        raise FaultError(f"{show(text)} does not name its host by an address") from None
+
+
+def _port(digits: str) -> int:
+    port = int(digits)
+    if not 1 <= port <= _LAST_PORT:
+        raise FaultError(f"port {port} is out of range")
+    return port
+
+
+def node_condition(text: str) -> str:
+    """Read ``Type`` or ``Type=Status``; without a status it is True."""
+    found = _NODE_CONDITION.fullmatch(text)
+    if found is None:
+        raise FaultError(f"{show(text)} is not a condition")
+    return f"{found[1]}={found[2] or 'True'}"
 
 
 def how_many_passwords(count: int) -> None:

@@ -17,7 +17,7 @@ from sidecar.engine.lag import Lag
 from sidecar.engine.path import Port
 from sidecar.engine.perform import GroupRunner
 from sidecar.engine.receive import find, read
-from sidecar.engine.standing import Standing, carrier_lost
+from sidecar.engine.standing import Standing, carrier_lost, changes, unhealthy
 from sidecar.engine.timers import Timers
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
@@ -30,6 +30,7 @@ from sidecar.ipc.messages import (
     GroupStatus,
     GroupStopped,
     HandOver,
+    Health,
     InterfaceStatus,
     LinkChanged,
     Message,
@@ -85,6 +86,7 @@ class Engine:
         """Groups that end while the others go on."""
         self._failing: set[str] = set()
         self._standing = Standing()
+        self._health = Health()
         self._roles_changed = False
         self._mirror_from = -math.inf
         self._stopping = False
@@ -217,6 +219,8 @@ class Engine:
                 self._demote(events.Demote(name=name, weight=weight, detail=detail), now)
             case Promote(name=name):
                 self._promote(name, now)
+            case Health():
+                self._note_health(message, now)
             case HandOver():
                 for runner in self._groups.values():
                     self._feed(runner, events.HandOver(), now)
@@ -266,6 +270,8 @@ class Engine:
         self._by_vhid[plan.interface][plan.vhid] = runner
         self._unfinished.add(plan.name)
         for demotion in self._standing.concerning(interface=plan.interface, ignore_link=plan.ignore_link):
+            runner.handle(demotion, now)
+        for demotion in unhealthy(self._health, plan.name).values():
             runner.handle(demotion, now)
         runner.start(resume=message.resume, now=now)
         self._roles_changed = True  # also of a group that waits for its link
@@ -323,6 +329,20 @@ class Engine:
                 log.info("the demotion %s is over", name)
             for runner in self._groups.values():
                 self._feed(runner, events.Promote(name=name), now)
+
+    def _note_health(self, health: Health, now: float) -> None:
+        before, self._health = self._health, health
+        for each in health.demotions:
+            if each not in before.demotions:
+                where = f" for {', '.join(each.groups)}" if each.groups else ""
+                log.warning("demoted by %d%s: %s (%s)", each.weight, where, each.detail, each.name)
+        standing = {(each.name, each.groups) for each in health.demotions}
+        for each in before.demotions:
+            if (each.name, each.groups) not in standing:
+                log.info("the demotion %s is over", each.name)
+        for name, runner in self._groups.items():
+            for event in changes(before, health, name):
+                self._feed(runner, event, now)
 
     def _tells_of(self, interface: str | None) -> bool:
         """Tell whether a demotion for an interface's carrier can concern anybody: with only this one it can't."""

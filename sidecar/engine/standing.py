@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sidecar.ipc.messages import Health
 from sidecar.protocol.demotion import HARD
-from sidecar.protocol.events import Demote
+from sidecar.protocol.events import Demote, Promote
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,19 @@ class Standing:
 def carrier_lost(interface: str) -> Demote:
     """Return the demotion for an interface without carrier."""
     return Demote(name=f"link:{interface}", weight=HARD, detail=f"{interface} has no carrier")
+
+
+def unhealthy(health: Health, group: str) -> dict[str, Demote]:
+    """Return what the health probes demote a group by, by name."""
+    return {
+        each.name: Demote(name=each.name, weight=each.weight, detail=each.detail)
+        for each in health.demotions
+        if not each.groups or group in each.groups
+    }
+
+
+def changes(before: Health, after: Health, group: str) -> list[Demote | Promote]:
+    """Return the events that bring a group from what the probes said to what they say now."""
+    taken, wanted = unhealthy(before, group), unhealthy(after, group)
+    over = [Promote(name=name) for name in taken if name not in wanted]
+    return [*over, *(event for name, event in wanted.items() if taken.get(name) != event)]

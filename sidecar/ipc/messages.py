@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sidecar.ipc.plan import GroupPlan, KubernetesPlan, MirrorPlan
+from sidecar.ipc.plan import GroupPlan, KubernetesPlan, MirrorPlan, ProbePlan
 
 VERSION = 1
 MAXIMUM = 1024 * 1024
@@ -132,6 +132,21 @@ class Promote(Message, frozen=True, tag=True):
     """Give back what Demote of this name took, if it took anything."""
 
     name: str
+
+
+class HealthDemotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a probe that fails weighs (1..255) in these groups; () is all."""
+
+    name: str
+    weight: int
+    detail: str
+    groups: tuple[str, ...] = ()
+
+
+class Health(Message, frozen=True, tag=True):
+    """All that the health probes demote now. What an earlier one named and this one does not is given back."""
+
+    demotions: tuple[HealthDemotion, ...] = ()
 
 
 class HandOver(Message, frozen=True, tag=True):
@@ -388,6 +403,18 @@ class StartAgent(Message, frozen=True, tag=True):
     kubernetes: KubernetesPlan | None
     groups: tuple[MirroredGroup, ...]
     http_listen: str = ""
+    health: tuple[ProbePlan, ...] = ()
+    failing: dict[int, str] | None = None
+    """What an earlier agent said of the probes (see Probed); None: nothing yet."""
+
+
+# Agent to parent -------------------------------------------------------------------------------------------------
+
+
+class Probed(Message, frozen=True, tag=True):
+    """Which health probes fail now, and why: all of them, by number in StartAgent. The parent knows their weights."""
+
+    failing: dict[int, str]
 
 
 AnyMessage = (
@@ -403,6 +430,7 @@ AnyMessage = (
     | StatusRequest
     | Demote
     | Promote
+    | Health
     | HandOver
     | Stop
     | Ready
@@ -418,6 +446,7 @@ AnyMessage = (
     | GroupStopped
     | Stopped
     | StartAgent
+    | Probed
 )
 
 _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)

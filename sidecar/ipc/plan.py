@@ -5,6 +5,8 @@ Plain typed structs, so that neither the parent nor the engine carries pydantic.
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 
@@ -72,6 +74,41 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     __str__ = __repr__
 
 
+class ProbeKind(enum.StrEnum):
+    """What a health probe asks; the names are the settings'."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    EXEC = "exec"
+    FILE = "file"
+    CONTAINER = "container"
+    NODE_CONDITION = "node_condition"
+    GATEWAY = "gateway"
+
+
+class ProbePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One health probe: what it asks every ``interval`` seconds, and which ``groups`` (() is all) it demotes.
+
+    ``target`` is a URL, an ``address:port``, an argument vector, a path (which has to change within ``max_age``
+    seconds), a container's name, a condition's type and status, or the interface whose gateway is asked.
+    """
+
+    name: str
+    kind: ProbeKind
+    target: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    interval: float = 2.0
+    timeout: float = 1.0
+    rise: int = 2
+    fall: int = 3
+    weight: int = 240
+    max_age: float | None = None
+
+    def concerns(self, group: str) -> bool:
+        """Tell whether it demotes this group."""
+        return not self.groups or group in self.groups
+
+
 class KubernetesPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which pod mirrors the roles and under which label. ``kubeconfig`` is a path, or "" for the pod's own account."""
 
@@ -99,6 +136,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kubernetes: KubernetesPlan | None
     http_listen: str = ""
     files: dict[str, str] = {}
+    health: tuple[ProbePlan, ...] = ()
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.config.effective import effective, effective_dict
 from sidecar.config.model import GlobalKeys, GroupKeys, Settings, SettingsError, env_name
+from sidecar.config.probes import ProbeKeys
 from sidecar.config.settings import Loaded
 from sidecar.ipc.plan import decode_plan, encode_plan
 from tests.fakes.node import ENOUGH, load_on_node
@@ -35,7 +36,24 @@ environments = st.builds(
 )
 
 group_keys = st.sampled_from([*GroupKeys.model_fields, "vhdi", "name", "pod_name"])
-leaves = st.one_of(words, st.none(), st.integers(), st.booleans(), st.floats(), st.dates(), st.lists(words, max_size=3))
+probes = st.lists(
+    st.one_of(
+        words,
+        st.dictionaries(
+            st.sampled_from([*ProbeKeys.model_fields, "nmae"]),
+            st.one_of(
+                words,
+                st.sampled_from(["/bin/true", "http://127.0.0.1/x", "127.0.0.1:80", "2s", "Ready", "app", "true"]),
+                st.lists(words, max_size=2),
+            ),
+            max_size=6,
+        ),
+    ),
+    max_size=3,
+)
+leaves = st.one_of(
+    probes, words, st.none(), st.integers(), st.booleans(), st.floats(), st.dates(), st.lists(words, max_size=3)
+)
 groups = st.dictionaries(group_keys, leaves, max_size=6)
 overrides = st.dictionaries(
     st.sampled_from(["host-1", "n1", "n2"]),

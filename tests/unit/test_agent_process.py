@@ -19,6 +19,7 @@ from sidecar.demo.store import Target
 from sidecar.ipc.messages import (
     GroupRole,
     MirroredGroup,
+    Probed,
     Released,
     Snapshot,
     StartAgent,
@@ -26,7 +27,7 @@ from sidecar.ipc.messages import (
     Stop,
     Unavailable,
 )
-from sidecar.ipc.plan import KubernetesPlan
+from sidecar.ipc.plan import KubernetesPlan, ProbeKind, ProbePlan
 from tests.fakes.statuses import status_reply
 from tests.netns.peers import until
 
@@ -255,3 +256,41 @@ def test_the_pods_of_the_group_are_listed_with_their_roles(api: ApiServer, tmp_p
             ("carp-1", {"web": "master"}),
             ("carp-2", {"web": "backup"}),
         ]
+
+
+def heard(agent: Child) -> object:
+    """Return the next message of the agent."""
+    agent.channel.socket.settimeout(60)
+    received = agent.channel.receive()
+    return None if received is None else received[0]
+
+
+def test_it_probes_with_neither_mirror_nor_listener_and_tells_changes_only(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    probes = (
+        ProbePlan(name="ready", kind=ProbeKind.FILE, target=(str(ready),), interval=0.1, rise=1, fall=1),
+        ProbePlan(
+            name="exec", kind=ProbeKind.EXEC, target=("/bin/test", "-e", str(ready)), interval=0.1, rise=1, fall=1
+        ),
+        ProbePlan(name="app", kind=ProbeKind.CONTAINER, target=("app",), interval=0.1),
+    )
+    with running() as agent:
+        agent.channel.send(StartAgent(node="node-1", kubernetes=None, groups=(GROUP,), health=probes))
+        missing = f"{ready} is not there: no such file or directory"
+        told = [heard(agent), heard(agent)]
+        assert told[1] == Probed(failing={0: missing, 1: "/bin/test ended with exit code 1"})
+        ready.touch()
+        told += [heard(agent), heard(agent)]
+        assert told[3] == Probed(failing={})
+        assert len(set(map(str, told))) == 4
+        agent.channel.send(Stop())
+        assert agent.process.wait(60) == 0
+
+
+def test_it_goes_on_from_what_its_predecessor_found(tmp_path: Path) -> None:
+    probe = ProbePlan(name="x", kind=ProbeKind.FILE, target=(str(tmp_path),), interval=0.1, rise=2)
+    with running() as agent:
+        agent.channel.send(
+            StartAgent(node="n", kubernetes=None, groups=(GROUP,), health=(probe,), failing={0: "it hung"})
+        )
+        assert heard(agent) == Probed(failing={}), "the first thing to tell is that it is well again"

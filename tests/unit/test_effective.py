@@ -45,6 +45,7 @@ groups:
   neutral: false
   shutdown: true
   xparam: null
+  health: []
   # an advert every 1.500 s; a backup takes over 3.500 s after the last one
 """
 LEASE = "address: in words"

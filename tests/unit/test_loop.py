@@ -21,6 +21,8 @@ from sidecar.ipc.messages import (
     GroupRole,
     GroupStopped,
     HandOver,
+    Health,
+    HealthDemotion,
     LinkChanged,
     Message,
     OpenInterface,
@@ -351,6 +353,30 @@ def test_a_demotion_is_every_groups_also_of_those_that_start_later(engine: Drive
     assert demotions(engine, "web") == ["maintenance 240 new fans"]
     engine.tell(Promote(name="maintenance"), Promote(name="maintenance"))
     assert demotions(engine, "web") == demotions(engine, "db") == []
+
+
+def test_a_failing_probe_demotes_its_groups_and_soft_ones_add_up(
+    engine: DrivenEngine, far: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    app = HealthDemotion(name="health:app", weight=100, detail="it answered 503")
+    disk = HealthDemotion(name="health:disk", weight=60, detail="/data is not there", groups=("db",))
+    engine.tell(Health(demotions=(app,)))  # before the groups: none begins without it
+    become_master(engine, far)
+    engine.start(group_plan(name="db", vhid=7))
+    assert engine.group("web").demotion == engine.group("db").demotion == 100
+    engine.tell(Health(demotions=(app, disk)), Health(demotions=(app, disk)))
+    assert demotions(engine, "web") == ["health:app 100 it answered 503"]
+    assert demotions(engine, "db") == ["health:app 100 it answered 503", "health:disk 60 /data is not there"]
+    assert (engine.group("web").role, engine.group("db").demotion) == ("master", 160)
+    engine.tell(Health())
+    assert demotions(engine, "web") == demotions(engine, "db") == []
+    assert of_demotions(caplog) == [
+        "WARNING demoted by 100: it answered 503 (health:app)",
+        "WARNING demoted by 60 for db: /data is not there (health:disk)",
+        "INFO the demotion health:app is over",
+        "INFO the demotion health:disk is over",
+    ]
 
 
 def test_an_engine_that_resumes_in_maintenance_is_a_demoted_master(engine: DrivenEngine, far: socket.socket) -> None:

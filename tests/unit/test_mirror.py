@@ -6,33 +6,48 @@ import os
 import signal
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from sidecar.children import Restarts
 from sidecar.ipc.channel import Channel, pair
 from sidecar.ipc.messages import (
     GroupRole,
+    Health,
+    HealthDemotion,
     InterfaceStatus,
     Message,
+    Probed,
     Released,
     Snapshot,
+    StartAgent,
     StatusReply,
     StatusRequest,
     Unavailable,
 )
+from sidecar.ipc.plan import Plan, ProbeKind, ProbePlan
 from sidecar.mirror import Mirror
 from sidecar.reactor import Reactor
 from tests.fakes.plans import group_plan, node_plan
 
+PROBES = (
+    ProbePlan(name="app", kind=ProbeKind.TCP, target=("127.0.0.1:1",)),
+    ProbePlan(name="db", kind=ProbeKind.FILE, target=("/a",), groups=("db",), weight=7),
+)
+
+
+def plan(*, kubernetes: bool = True, **changes: object) -> Plan:
+    return msgspec.structs.replace(node_plan(group_plan(**changes), kubernetes=kubernetes), health=PROBES)
+
 
 @pytest.fixture
-def questions() -> list[StatusRequest]:
+def questions() -> list[StatusRequest | Health]:
     return []
 
 
 @pytest.fixture
-def mirror(questions: list[StatusRequest]) -> Iterator[Mirror]:
-    mirror = Mirror(node_plan(group_plan()), Reactor(), Restarts(), questions.append)
+def mirror(questions: list[StatusRequest | Health]) -> Iterator[Mirror]:
+    mirror = Mirror(plan(), Reactor(), Restarts(), questions.append)
     mirror.start()
     yield mirror
     end(mirror)
@@ -51,7 +66,14 @@ def snapshot(role: str = "master") -> Snapshot:
     return Snapshot(groups=(GroupRole(name="web", role=role, since=0.0, reason="start", transitions=1),))
 
 
-def test_with_neither_mirror_nor_listener_there_is_no_agent() -> None:
+def test_probes_alone_are_work_for_an_agent() -> None:
+    mirror = Mirror(plan(kubernetes=False), Reactor(), Restarts(), [].append)
+    mirror.start()
+    assert mirror.child is not None
+    end(mirror)
+
+
+def test_with_neither_mirror_nor_listener_nor_probes_there_is_no_agent() -> None:
     mirror = Mirror(node_plan(group_plan(), kubernetes=False), Reactor(), Restarts(), [].append)
     mirror.start()
     mirror.show(snapshot())
@@ -133,7 +155,7 @@ def test_an_answer_that_is_too_long_is_one_in_words(mirror: Mirror, agent: Quest
 
 
 def test_what_is_not_for_the_parent_is_logged_and_its_descriptors_are_closed(
-    mirror: Mirror, agent: Questioner, questions: list[StatusRequest], caplog: pytest.LogCaptureFixture
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health], caplog: pytest.LogCaptureFixture
 ) -> None:
     reader, writer = os.pipe()
     agent.says(Released(group="web"))
@@ -154,9 +176,9 @@ def test_what_is_not_for_the_parent_is_logged_and_its_descriptors_are_closed(
 
 def test_an_agent_to_which_the_change_is_news_is_ended_for_the_next_one_to_begin(mirror: Mirror) -> None:
     assert mirror.child is not None
-    mirror.change(node_plan(group_plan(advskew=100)))
+    mirror.change(plan(advskew=100))
     assert mirror.child.process.poll() is None  # nothing that it shows
-    mirror.change(node_plan(group_plan(vhid=44)))
+    mirror.change(plan(vhid=44))
     assert mirror.child.process.wait() == -signal.SIGKILL
     mirror.child.channel.close()
     assert mirror.ended()
@@ -176,3 +198,79 @@ def test_roles_of_other_groups_than_those_of_the_plan_are_not_shown(mirror: Mirr
     assert agent.hears() is None
     mirror.show(snapshot())
     assert agent.hears() == snapshot()
+
+
+# Health --------------------------------------------------------------------------------------------------------------
+
+
+APP = HealthDemotion(name="health:app", weight=240, detail="it answered 503")
+DB = HealthDemotion(name="health:db", weight=7, detail="/a is not there", groups=("db",))
+
+
+def test_the_engine_is_told_of_what_fails_by_the_settings_weight_and_only_of_changes(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health]
+) -> None:
+    assert mirror.health() == Health()
+    agent.says(Probed(failing={}))
+    assert questions == [], "nothing was wrong before, either"
+    agent.says(Probed(failing={1: "/a is not there"}), Probed(failing={1: "/a is not there"}))
+    assert questions == [Health(demotions=(DB,))]
+    agent.says(Probed(failing={0: "it answered 503", 1: "/a is not there"}), Probed(failing={}))
+    assert questions[1:] == [Health(demotions=(APP, DB)), Health()]
+
+
+def test_a_dead_agent_leaves_behind_what_it_said_and_its_successor_begins_with_that(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.says(Probed(failing={0: "it answered 503"}))
+    end(mirror)
+    assert mirror.health() == Health(demotions=(APP,))
+    assert questions == [Health(demotions=(APP,))]
+    told: list[Message] = []
+    monkeypatch.setattr(Channel, "send", lambda _, message: told.append(message))
+    mirror.start()
+    (start,) = told
+    assert isinstance(start, StartAgent)
+    assert (start.health, start.failing) == (PROBES, {0: "it answered 503"})
+
+
+def test_an_agent_that_nobody_has_preceded_knows_so(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    end(mirror)
+    told: list[Message] = []
+    monkeypatch.setattr(Channel, "send", lambda _, message: told.append(message))
+    mirror.start()
+    assert [message.failing for message in told if isinstance(message, StartAgent)] == [None]
+
+
+def test_an_agent_beside_itself_can_demote_only_by_what_the_settings_name(
+    agent: Questioner, questions: list[StatusRequest | Health]
+) -> None:
+    agent.says(Probed(failing={7: "no such probe", -1: "nor this"}))
+    assert questions == []
+    agent.says(Probed(failing={0: "two\nlines " + "x" * 900}))
+    (health,) = questions
+    assert isinstance(health, Health)
+    (demotion,) = health.demotions
+    assert demotion.weight == 240
+    assert demotion.detail == ("two lines " + "x" * 900)[:200]
+
+
+def test_with_other_probes_what_was_found_stands_for_those_that_are_still_there(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health]
+) -> None:
+    agent.says(Probed(failing={0: "it answered 503", 1: "/a is not there"}))
+    new = ProbePlan(name="new", kind=ProbeKind.GATEWAY, target=("eth0",))
+    mirror.change(msgspec.structs.replace(plan(), health=(new, PROBES[1])))
+    assert questions[1:] == [Health(demotions=(DB,))]
+    agent.says(Probed(failing={0: "it answered 503"}))  # the last word of the old agent, whose numbers are others
+    assert mirror.health() == Health(demotions=(DB,))
+    assert mirror.child is not None
+    assert mirror.child.process.wait() == -signal.SIGKILL
+
+
+def test_without_probes_nothing_is_demoted_by_any(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health]
+) -> None:
+    agent.says(Probed(failing={0: "it answered 503"}))
+    mirror.change(msgspec.structs.replace(plan(), health=()))
+    assert questions[1:] == [Health()]

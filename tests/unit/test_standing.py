@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sidecar.engine.standing import Standing, carrier_lost
-from sidecar.protocol.events import Demote
+from sidecar.engine.standing import Standing, carrier_lost, changes, unhealthy
+from sidecar.ipc.messages import Health, HealthDemotion
+from sidecar.protocol.events import Demote, Promote
 
 MAINTENANCE = Demote(name="maintenance", weight=240, detail="new disks")
 ETH0, ETH1 = carrier_lost("eth0"), carrier_lost("eth1")
@@ -42,3 +43,31 @@ def test_only_a_change_is_one() -> None:
     assert standing.take(Demote(name="maintenance", weight=240, detail="new fans"))
     assert standing.give_back("maintenance")
     assert not standing.give_back("maintenance")
+
+
+APP = HealthDemotion(name="health:app", weight=240, detail="it answered 503")
+DB = HealthDemotion(name="health:db", weight=7, detail="/a is not there", groups=("db", "mail"))
+NOTHING, BOTH = Health(), Health(demotions=(APP, DB))
+
+
+def test_a_probe_concerns_its_groups() -> None:
+    assert list(unhealthy(BOTH, "web")) == ["health:app"]
+    assert list(unhealthy(BOTH, "mail")) == ["health:app", "health:db"]
+    assert unhealthy(NOTHING, "web") == {}
+
+
+def test_from_what_the_probes_said_to_what_they_say() -> None:
+    take = Demote(name="health:db", weight=7, detail="/a is not there")
+    assert changes(NOTHING, Health(demotions=(DB,)), "db") == [take]
+    assert changes(NOTHING, Health(demotions=(DB,)), "web") == []
+    assert changes(BOTH, BOTH, "db") == []
+    assert changes(BOTH, Health(demotions=(APP,)), "db") == [Promote(name="health:db")]
+    assert changes(BOTH, NOTHING, "web") == [Promote(name="health:app")]
+
+
+def test_another_weight_or_reason_takes_the_place_of_the_old_one() -> None:
+    heavier = HealthDemotion(name="health:db", weight=9, detail="/a is not there", groups=("db",))
+    assert changes(BOTH, Health(demotions=(APP, heavier)), "db") == [
+        Demote(name="health:db", weight=9, detail="/a is not there")
+    ]
+    assert changes(BOTH, Health(demotions=(APP, heavier)), "mail") == [Promote(name="health:db")]

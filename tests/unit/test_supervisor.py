@@ -20,7 +20,7 @@ import pytest
 
 from sidecar.control import ControlError, ask_maintenance, ask_status
 from sidecar.ipc.messages import GroupStatus
-from sidecar.ipc.plan import Plan, encode_plan
+from sidecar.ipc.plan import Plan, ProbeKind, ProbePlan, encode_plan
 from tests.fakes.namespace import cable, in_new_network, ip
 from tests.fakes.plans import group_plan, node_plan
 from tests.netns.peers import until
@@ -269,11 +269,42 @@ def test_sigusr2_to_a_lone_node_changes_nothing(tmp_path: Path) -> None:
     alone(plan_in(tmp_path), tmp_path, scene)
 
 
-def test_maintenance_survives_the_engine_and_the_parent(tmp_path: Path) -> None:
-    def demotions(parent: Parent) -> list[str]:
-        group = parent.group()
-        return [] if group is None else [f"{each.name} {each.weight} {each.detail}" for each in group.demotions]
+def demotions(parent: Parent) -> list[str]:
+    group = parent.group()
+    return [] if group is None else [f"{each.name} {each.weight} {each.detail}" for each in group.demotions]
 
+
+def test_a_failing_probe_demotes_over_the_deaths_of_agent_and_engine_until_it_is_well(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    probe = ProbePlan(name="app", kind=ProbeKind.FILE, target=(str(ready),), interval=0.2, rise=3, fall=2, weight=50)
+    plan = msgspec.structs.replace(plan_in(tmp_path), health=(probe,))
+    wrong = [f"health:app 50 {ready} is not there: no such file or directory, 2 times in a row"]
+    ready.touch()
+
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        assert demotions(parent) == []
+        ready.unlink()
+        until(lambda: demotions(parent) == wrong, "it is demoted")
+        before = parent.group()
+        assert before is not None
+        parent.kill_child("agent")
+        parent.kill_child("engine")
+        until(lambda: demotions(parent) == wrong, "the next engine knows")
+        until(parent.is_master, "it is master all the same: nobody else is there")
+        agent = parent.child("agent")
+        assert agent is not None
+        os.kill(agent, signal.SIGSTOP)  # it hangs, and what it said stands
+        ready.touch()
+        parent.kill_child("engine")
+        until(lambda: demotions(parent) == wrong, "the engine after that knows, too")
+        os.kill(agent, signal.SIGCONT)
+        until(lambda: parent.group() and demotions(parent) == [], "it is well again")
+
+    alone(plan, tmp_path, scene)
+
+
+def test_maintenance_survives_the_engine_and_the_parent(tmp_path: Path) -> None:
     def scene(parent: Parent) -> None:
         until(parent.is_master, "it becomes master")
         assert ask_maintenance(parent.directory, reason="new disks").startswith("maintenance begins")
