@@ -13,6 +13,7 @@ from sidecar.agent.balancers import Balancers
 from sidecar.agent.complaints import Complaints
 from sidecar.agent.context import Context
 from sidecar.agent.events import Events
+from sidecar.agent.facts import Facts
 from sidecar.agent.follow import Which
 from sidecar.agent.lease import Witness
 from sidecar.agent.pods import Pods
@@ -50,6 +51,7 @@ class KubernetesMirror:
             complaints=Complaints(self.status, time.time),
         )
         self._transport = Transport(plan, self.status)
+        self.facts = Facts(self._transport, self._context)
         pods = KubernetesPods(plan.pod_namespace, self._transport)
         keys = [desired.keys(role_label=plan.role_label, group=group.name, several=len(groups) > 1) for group in groups]
         self.pods = Pods(pods, Which(labels=keys[0].label), keys)  # a pod with one group's label has those of all

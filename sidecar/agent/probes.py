@@ -34,12 +34,12 @@ _BODY_AT_MOST = 16384
 class Kubernetes(Protocol):
     """What Kubernetes says of this pod and this node; None where it does not say, or is away."""
 
-    def container_ready(self, name: str) -> bool | None:
+    async def container_ready(self, name: str) -> bool | None:
         """Tell whether a container of this pod is ready."""
         ...
 
-    def node_condition(self, kind: str) -> str | None:
-        """Return the status of a condition of this node: True or False."""
+    async def node_condition(self, kind: str) -> str | None:
+        """Return the status of a condition of this node: True, False or Unknown."""
         ...
 
 
@@ -57,16 +57,19 @@ async def run(
 async def _repeat(
     ask: Ask, probe: ProbePlan, *, turn: AbstractAsyncContextManager[object], heard: Callable[[Result], object]
 ) -> None:
+    silence = Unknown() if probe.kind in (ProbeKind.CONTAINER, ProbeKind.NODE_CONDITION) else None
     while True:
         async with turn:  # whose wait is no part of the timeout
             began = time.monotonic()
-            result = await answer(ask, timeout=probe.timeout)
+            result = await answer(ask, timeout=probe.timeout, silence=silence)
         heard(result)
         await asyncio.sleep(max(0.0, began + probe.interval - time.monotonic()))
 
 
-async def answer(ask: Ask, *, timeout: float, clock: Callable[[], float] = time.monotonic) -> Result:
-    """Ask and wait for ``timeout`` seconds."""
+async def answer(
+    ask: Ask, *, timeout: float, silence: Result | None = None, clock: Callable[[], float] = time.monotonic
+) -> Result:
+    """Ask and wait for ``timeout`` seconds. ``silence`` is what no answer means, None: that it has failed."""
     began = clock()
     try:
         async with asyncio.timeout(timeout):
@@ -74,7 +77,7 @@ async def answer(ask: Ask, *, timeout: float, clock: Callable[[], float] = time.
     except TimeoutError:
         if clock() - began > timeout + _WOKE_LATE:
             return Unknown()
-        return Ill(f"did not answer within {timeout:g} s")
+        return silence or Ill(f"did not answer within {timeout:g} s")
 
 
 def asker(probe: ProbePlan, kubernetes: Kubernetes | None) -> Ask:
@@ -285,7 +288,7 @@ def _settle(future: asyncio.Future[int | OSError], found: int | OSError) -> None
 
 async def container(name: str, kubernetes: Kubernetes | None) -> Result:
     """Ask what is known of a container's readiness."""
-    match None if kubernetes is None else kubernetes.container_ready(name):
+    match None if kubernetes is None else await kubernetes.container_ready(name):
         case None:
             return Unknown()
         case ready:
@@ -295,7 +298,7 @@ async def container(name: str, kubernetes: Kubernetes | None) -> Result:
 async def node_condition(target: str, kubernetes: Kubernetes | None) -> Result:
     """Ask what is known of a node's condition; that Kubernetes itself does not know (Unknown) is no fault of ours."""
     kind, _, wanted = target.partition("=")
-    status = None if kubernetes is None else kubernetes.node_condition(kind)
+    status = None if kubernetes is None else await kubernetes.node_condition(kind)
     if status not in ("True", "False"):
         return Unknown()
     return Well() if status == wanted else Ill(f"is {status}")

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar import privileges
 from sidecar.agent.health import Health, Result
@@ -27,6 +27,9 @@ from sidecar.ipc.messages import (
     Unavailable,
 )
 from sidecar.observe import log as observe_log
+
+if TYPE_CHECKING:
+    from sidecar.agent.probes import Kubernetes
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ async def _run(channel: Channel) -> int:
     async with contextlib.AsyncExitStack() as stack:
         mirror = None if start.kubernetes is None else await stack.enter_async_context(_mirroring(start, inbox))
         if start.health:
-            await stack.enter_async_context(_probing(start, channel, inbox))
+            await stack.enter_async_context(_probing(start, channel, inbox, mirror))
         if start.http_listen:
             await stack.enter_async_context(_listening(start.http_listen, engine, mirror))
         return await _serve(inbox, engine, mirror)
@@ -71,6 +74,9 @@ class _Mirror(Protocol):
 
     status: MirrorStatus
     pods: Pods
+
+    @property
+    def facts(self) -> Kubernetes: ...
 
     @property
     def finished(self) -> bool: ...
@@ -98,7 +104,9 @@ async def _mirroring(start: StartAgent, inbox: asyncio.Queue[object]) -> AsyncIt
 
 
 @contextlib.asynccontextmanager
-async def _probing(start: StartAgent, channel: Channel, inbox: asyncio.Queue[object]) -> AsyncIterator[None]:
+async def _probing(
+    start: StartAgent, channel: Channel, inbox: asyncio.Queue[object], mirror: _Mirror | None
+) -> AsyncIterator[None]:
     """Ask how the node is, and tell the parent whenever that changes; the inbox gets None should that have ended."""
     from sidecar.agent import probes  # noqa: PLC0415 - only where there are any
 
@@ -112,7 +120,7 @@ async def _probing(start: StartAgent, channel: Channel, inbox: asyncio.Queue[obj
                 channel.send(Probed(failing=news))
                 health.told(news)
 
-    work = asyncio.create_task(probes.run(start.health, heard, None))
+    work = asyncio.create_task(probes.run(start.health, heard, None if mirror is None else mirror.facts))
     work.add_done_callback(lambda _: inbox.put_nowait(None))
     try:
         yield

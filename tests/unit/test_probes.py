@@ -331,11 +331,11 @@ class Said:
     def __init__(self, *, ready: bool | None = None, status: str | None = None) -> None:
         self._ready, self._status = ready, status
 
-    def container_ready(self, name: str) -> bool | None:
+    async def container_ready(self, name: str) -> bool | None:
         assert name == "app"
         return self._ready
 
-    def node_condition(self, kind: str) -> str | None:
+    async def node_condition(self, kind: str) -> str | None:
         assert kind == "DiskPressure"
         return self._status
 
@@ -368,6 +368,10 @@ def test_a_condition_of_the_node(said: Said | None, result: Result) -> None:
 async def never() -> Result:
     await asyncio.Event().wait()
     raise AssertionError
+
+
+def test_that_kubernetes_is_silent_is_no_fault_of_the_node() -> None:
+    assert asyncio.run(answer(never, timeout=0.01, silence=Unknown())) == Unknown()
 
 
 def test_who_was_not_run_meanwhile_has_not_listened() -> None:
