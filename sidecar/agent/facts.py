@@ -37,7 +37,10 @@ class _Status(msgspec.Struct):
 
 
 class _Object(msgspec.Struct):
+    """One object, or a list of those that were asked for by name."""
+
     status: _Status = msgspec.field(default_factory=_Status)
+    items: list[_Object] = []
 
 
 class Facts:
@@ -45,8 +48,13 @@ class Facts:
 
     def __init__(self, transport: Transport, context: Context, *, clock: Callable[[], float] = time.monotonic) -> None:
         plan = context.plan
-        path = f"/api/v1/namespaces/{plan.pod_namespace}/pods/{plan.pod_name}"
-        pod = Call(verb="get", resource="pods", path=path, what=f"pod {plan.pod_namespace}/{plan.pod_name}")
+        pod = Call(  # as a list of one: the chart's Role has no right to get pods
+            verb="list",
+            resource="pods",
+            path=f"/api/v1/namespaces/{plan.pod_namespace}/pods",
+            what=f"pod {plan.pod_namespace}/{plan.pod_name}",
+            query=(("fieldSelector", f"metadata.name={plan.pod_name}"),),
+        )
         path = f"/api/v1/nodes/{context.node}"
         node = Call(verb="get", resource="nodes", path=path, what=f"node {context.node}")
         self._pod = _Reader(transport, pod, context, clock)
@@ -97,5 +105,5 @@ class _Reader:
         self._complaints.note(about, None)
         self._backoff.settle()
         self._not_before = self._clock() + FRESH
-        status: _Status = found.status
+        status: _Status = (found.items or [found])[0].status
         return status

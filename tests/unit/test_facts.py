@@ -32,7 +32,10 @@ class Server:
     def __init__(self) -> None:
         self.now = 0.0
         self.calls: list[Call] = []
-        self.answers: dict[str, object] = {"/api/v1/namespaces/edge/pods/carp-1": POD, "/api/v1/nodes/node-a": NODE}
+        self.answers: dict[str, object] = {
+            "/api/v1/namespaces/edge/pods": {"items": [POD]},
+            "/api/v1/nodes/node-a": NODE,
+        }
         self.down: ApiError | None = None
         self.status = MirrorStatus()
         context = Context(
@@ -71,7 +74,7 @@ def test_containers_and_conditions(server: Server) -> None:
     assert server.ready("carp", "app", "proxy", "other") == [True, False, True, None]
     assert [server.condition(kind) for kind in ("Ready", "DiskPressure", "Other")] == ["True", "Unknown", None]
     assert [(call.verb, call.resource, call.path) for call in server.calls] == [
-        ("get", "pods", "/api/v1/namespaces/edge/pods/carp-1"),
+        ("list", "pods", "/api/v1/namespaces/edge/pods"),
         ("get", "nodes", "/api/v1/nodes/node-a"),
     ], "one answer serves all that ask at once"
     server.now = 1.0
@@ -80,13 +83,15 @@ def test_containers_and_conditions(server: Server) -> None:
 
 
 def test_a_pod_without_a_status_says_nothing(server: Server) -> None:
-    server.answers["/api/v1/namespaces/edge/pods/carp-1"] = {"metadata": {"name": "carp-1"}}
+    server.answers["/api/v1/namespaces/edge/pods"] = {"items": [{"metadata": {"name": "carp-1"}}]}
+    assert server.ready("app") == [None]
+    server.now, server.answers["/api/v1/namespaces/edge/pods"] = 1.0, {"items": []}
     assert server.ready("app") == [None]
 
 
 @pytest.mark.parametrize("answer", ["", [], {"status": {"containerStatuses": 3}}])
 def test_what_cannot_be_read_says_nothing(server: Server, answer: object) -> None:
-    server.answers["/api/v1/namespaces/edge/pods/carp-1"] = answer
+    server.answers["/api/v1/namespaces/edge/pods"] = answer
     assert server.ready("app") == [None]
 
 
