@@ -1,4 +1,5 @@
-"""A group's virtual MAC as the parent keeps it: a macvlan that bears the VIPs, and a NIC that is silent about them."""
+"""A group's virtual MAC as the parent keeps it: a macvlan that bears the VIPs, a NIC that is silent about them, and
+silence of the macvlan about all else."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net.virtual_arp import REFRESH, VirtualArp, VirtualArpError
 from sidecar.net.virtual_mac import VirtualMac, VirtualMacError, leftovers
+from sidecar.net.virtual_mld import VirtualMld
 from sidecar.observe.moment import boot_time
 
 log = logging.getLogger(__name__)
@@ -25,8 +27,11 @@ class Virtual:
         self._mac = VirtualMac(nic=nic, vhid=group.vhid)
         sources = (ip_address(path.source) for path in group.paths)
         own = next((source for source in sources if isinstance(source, IPv4Address)), _NOBODY)
-        vips = [vip for vip in (ip_interface(vip).ip for vip in group.vips) if isinstance(vip, IPv4Address)]
-        self._arp = VirtualArp(f"{group.interface}-{group.vhid}", index=nic, own=own, vips=vips) if vips else None
+        every = [ip_interface(vip).ip for vip in group.vips]
+        vips = [vip for vip in every if isinstance(vip, IPv4Address)]
+        name = f"{group.interface}-{group.vhid}"
+        self._arp = VirtualArp(name, index=nic, own=own, vips=vips) if vips else None
+        self._mld = VirtualMld(name) if len(vips) < len(every) else None
         self._held_at = -math.inf
 
     @property
@@ -36,7 +41,7 @@ class Virtual:
 
     def make(self) -> None:
         """Make all of it, hidden, or adopt what an earlier run left. Raises VirtualMacError, VirtualArpError."""
-        self._mac.make()
+        self._make_mac()
         self._hold()
 
     def show(self) -> str | None:
@@ -44,7 +49,7 @@ class Virtual:
         try:
             if not self._mac.stands:
                 log.warning("somebody removed %s, the virtual MAC of group %s: it is made anew", *self._named)
-                self._mac.make()
+                self._make_mac()
             if boot_time() - self._held_at >= REFRESH:
                 self._hold()
             self._mac.set_up(up=True)
@@ -65,12 +70,19 @@ class Virtual:
             self._mac.remove()
             if self._arp is not None:
                 self._arp.remove()
+            if self._mld is not None:
+                self._mld.remove()
         except (VirtualMacError, VirtualArpError) as error:
             log.warning("%s", error, extra={"group": self._group.name})
 
     @property
     def _named(self) -> tuple[str, str]:
         return self._mac.name, self._group.name
+
+    def _make_mac(self) -> None:
+        self._mac.make()
+        if self._mld is not None:
+            self._mld.hold(index=self._mac.index)
 
     def _hold(self) -> None:
         if self._arp is not None:

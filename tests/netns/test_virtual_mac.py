@@ -16,6 +16,7 @@ from tests.netns.peers import role, until
 
 VIP, VIP6 = "10.77.0.100", "fd77::100"
 MAC = "00:00:5e:00:01:2a"
+ECHO_REPLY = 129
 STRICT = ("net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
 """What distributions set; with it, a packet must come from where the answer goes."""
 
@@ -118,7 +119,7 @@ def test_the_vips_stay_where_the_client_learnt_them_whatever_happens(two: Two, t
 
 def nobody_said_otherwise(path: Path, nics: set[str]) -> None:
     """See that no ARP and no advert of a master went out that would have a VIP at a NIC's own MAC."""
-    vip, said, adverts = socket.inet_aton(VIP), set(), set()
+    vip, said, adverts, icmp6 = socket.inet_aton(VIP), set(), set(), set()
     with path.open("rb") as file:
         for captured in frames(file):
             frame = captured.data
@@ -127,7 +128,11 @@ def nobody_said_otherwise(path: Path, nics: set[str]) -> None:
                 said.add((source, frame[22:28].hex(":")))
             if ethertype == b"\x08\x00" and frame[23] == 112:
                 adverts.add((source, frame[36] == frame[39] == 255))
+            if source == MAC and ethertype == b"\x86\xdd":
+                icmp6.add(frame[54] if frame[20] == 58 else frame[20])  # a type, or another header before it
     assert said == {(MAC, MAC)}
+    # Neighbour solicitations and advertisements, and nothing that its kernel says by itself when a VIP comes or goes.
+    assert icmp6 <= {ECHO_REPLY, 135, 136}
     assert {source for source, bow_out in adverts if not bow_out} == {MAC}
     assert {source for source, bow_out in adverts if bow_out} <= nics
 

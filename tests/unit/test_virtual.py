@@ -55,11 +55,16 @@ def test_it_is_on_the_wire_while_it_is_shown() -> None:
     made(scene)
 
 
-def test_one_without_ipv4_addresses_needs_no_table() -> None:
+@pytest.mark.parametrize(
+    ("vip", "tables"),
+    [("fd00::200/128", ["table inet carp-mld-near-42 {"]), ("10.0.0.200/32", ["table arp carp-mac-near-42 {"])],
+)
+def test_each_address_family_needs_a_table_of_its_own(vip: str, tables: list[str]) -> None:
     def scene(virtual: Virtual) -> None:
-        assert (virtual.show(), ruleset()) == (None, "")
+        assert virtual.show() is None
+        assert [line for line in ruleset().splitlines() if line.startswith("table")] == tables
 
-    made(scene, group_plan(interface="near", vips=("fd00::200/128",), mac="virtual"))
+    made(scene, group_plan(interface="near", vips=(vip,), mac="virtual"))
 
 
 def test_one_that_somebody_removed_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
