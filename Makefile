@@ -8,8 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/pytest
-TEST_PROCESSES ?= 3
-# Most tests wait for timers of the protocol: more processes than cores pass the time.
+TEST_PROCESSES ?= 2
+# Most tests wait for timers of the protocol, and some files run several LANs at once.
 
 .PHONY: help demo docs manifests test check lint types layers unit netns cluster packaging soak fuzz mutants bench cluster-tools package-tools \
         image lock system-packages install format clean

@@ -37,11 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together, where several processes share the tests, what shares a fixture that is dear: a file's LANs, the
     API server of all that need one. The rest goes to whoever has time."""
     for item in items:
-        folder = item.path.parent.name
-        if folder in {"cluster", "packaging"}:
+        folder, file = item.path.parent.name, item.path.stem
+        if file == "test_demo":
+            item.add_marker(pytest.mark.xdist_group("demo"))  # each looks for what another demo would leave
+        elif folder in {"cluster", "packaging"} and file != "test_image":
             item.add_marker(pytest.mark.xdist_group("cluster"))
-        elif folder in {"netns", "browser"}:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        elif folder in {"netns", "browser", "packaging"}:
+            item.add_marker(pytest.mark.xdist_group(file))
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from tests.netns.faults import Scene, mirrored, scene
 from tests.netns.memory import memory_group
 from tests.netns.side_by_side import Outcomes, side_by_side
 
-AT_ONCE = 5
+AT_ONCE = 3
 
 
 def alone(play: Callable[[Scene], None], **settings: str) -> Callable[[Path], None]:
