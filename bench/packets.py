@@ -133,7 +133,7 @@ def _send(kind: Kind, adverts: int) -> dict[str, float]:
             "counter or seal": lambda at: counters.next(said, 10.0 + at),
             "HMAC": authenticator.sign,
             "header, checksum": lambda _: packet.pack(header),
-            "IP, Ethernet": lambda _: path.transmit(payload),
+            "IP, Ethernet": lambda _: path.transmit(payload, mac=judge.port.mac),
         },
     )
 

@@ -76,7 +76,7 @@ def group(secret: Path, **settings: str) -> dict[str, str]:
 def test_a_takeover_a_goodbye_and_a_silence_between_ucarp_and_us(lan: Lan, tmp_path: Path, secret: Path) -> None:
     first, second = lan.nodes[0].address, lan.nodes[1].address
     ucarp = Ucarp(lan.nodes[0], tmp_path, vip=VIP, vhid=VHID, password=PASSWORD, options="-k 50")
-    ours = SidecarNode(lan.nodes[1], tmp_path, group(secret, CARP_PREEMPT="true"))
+    ours = SidecarNode(lan.nodes[1], tmp_path, group(secret, CARP_PREEMPT="true", CARP_REPLAY="compat"))
     with sniffing(lan.client, tmp_path, f"--vips={VIP}", f"--password-file={secret}") as sniff:
         with ucarp:
             sniff.until(f"eth0  vhid 42: {first} is master: advbase 1 advskew 50 demotion 0, authentic")

@@ -129,17 +129,27 @@ def test_a_planned_stop_hands_over_to_ucarp_before_its_timer(
 
 
 def test_a_wrong_password_is_refused_by_both_and_reported_once(lan: Lan, ours: Callable, theirs: Callable) -> None:
-    with theirs("-k 0") as ucarp:
-        until(lambda: ucarp.is_master, "ucarp becomes master")
-        with ours(password="Interoperable") as sidecar:
+    with ours(password="Interoperable") as sidecar:
+        until(lambda: role(sidecar) == "master", "we become master")
+        with theirs("-k 0") as ucarp:
+            until(lambda: ucarp.is_master, "ucarp becomes master too")
             until(lambda: (s := status(sidecar)) and s.drops.get("bad-hmac", 0) >= 5, "we count what we refuse")
             until(lambda: "Bad digest" in ucarp.log, "ucarp refuses us")
             found = sidecar.group()
             # Neither hears the other: that is what a wrong password means, and why it is reported.
             assert found.role == "master"
-            assert ucarp.is_master
             assert found.adverts_received == 0
             assert sidecar.log.count("are refused") == 1
             assert f"adverts from {lan.nodes[1].address} are refused: the password or the list of VIPs differs" in (
                 sidecar.log
             )
+
+
+def test_who_starts_with_a_wrong_password_waits_beside_the_master(ours: Callable, theirs: Callable) -> None:
+    with theirs("-k 0") as ucarp:
+        until(lambda: ucarp.is_master, "ucarp becomes master")
+        with ours(password="Interoperable") as sidecar:
+            until(lambda: (s := status(sidecar)) and s.drops.get("bad-hmac", 0) >= 8, "its adverts are refused")
+            found = sidecar.group()
+            assert (found.role, found.adverts_sent) == ("backup", 0)
+            assert found.held_back

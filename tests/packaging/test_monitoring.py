@@ -137,6 +137,8 @@ def test_every_metric_but_those_of_the_build_is_watched_by_somebody() -> None:
     assert unwatched == {
         "carp_api_state",
         "carp_build_info",
+        "carp_config_applied_timestamp_seconds",
+        "carp_config_generation",
         "carp_demotion",
         "carp_events_dropped_total",
         "carp_loop_lag_max_seconds",

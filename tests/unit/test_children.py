@@ -14,7 +14,7 @@ import pytest
 
 from sidecar.children import STEADY, Backoff, Child, Restarts, describe, reap, spawn
 from sidecar.ipc.channel import ChannelClosedError
-from sidecar.ipc.messages import Stop, Stopped
+from sidecar.ipc.messages import Ready, Stop, Stopped
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def test_a_child_speaks_through_its_channel_and_ends_when_told(engine: Child) ->
     assert reap([engine]) == []
     engine.channel.send(Stop())
     wait_for_end(engine.process.pid)
+    assert engine.channel.receive() == (Ready(), [])
     assert engine.channel.receive() == (Stopped(), [])
     with pytest.raises(ChannelClosedError):
         engine.channel.receive()

@@ -20,7 +20,7 @@ def test_anything_else_is_the_command_line() -> None:
     assert (done.returncode, done.stdout) == (0, f"carp-sidecar {__version__}\n")
     done = python("-m", "sidecar", "engine")  # too few words for the process
     assert done.returncode == 2
-    assert "invalid choice: 'engine'" in done.stderr
+    assert "'engine' is none of run, check," in done.stderr
 
 
 def test_a_command_is_become_and_one_that_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
