@@ -23,7 +23,7 @@ demo: $(STAMP) ## Three nodes, a client and a VIP on this machine: see it move (
 test: install system-packages check ## Everything: lint, types, layers, then all tests, also with real peers and a real API server
 	@$(MAKE) --no-print-directory cluster-tools || [ "$${CI:-}" != true ] # at home, tests without it skip and say so
 	@$(MAKE) --no-print-directory package-tools || [ "$${CI:-}" != true ] # as above
-	@$(PYTEST) -n $(TEST_PROCESSES) --dist loadgroup --cov=sidecar.protocol --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	@$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile --cov=sidecar.protocol --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: lint types layers ## Lint, types and layer contracts, without the tests
 

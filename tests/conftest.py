@@ -33,20 +33,6 @@ def pytest_configure() -> None:
 TOOLS = ("ip", "nsenter", "ucarp", "tshark", "keepalived", "nft")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where several processes share the tests, what shares a fixture that is dear: a file's LANs, the
-    API server of all that need one. The rest goes to whoever has time."""
-    for item in items:
-        folder, file = item.path.parent.name, item.path.stem
-        if file in {"test_demo", "test_image"}:
-            # A demo looks for what another one would leave; and buildah binds /run/netns onto itself while it runs.
-            item.add_marker(pytest.mark.xdist_group("demo"))
-        elif folder in {"cluster", "packaging"}:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-        elif folder in {"netns", "browser"}:
-            item.add_marker(pytest.mark.xdist_group(file))
-
-
 @pytest.fixture(autouse=True)
 def signal_mask() -> Iterator[None]:
     """Start-up holds signals back: what a test blocks in this process ends with it, and no later child inherits it."""
