@@ -16,7 +16,7 @@ from sidecar.leases import Leases
 from sidecar.net import sockets
 from sidecar.net.addresses import Addresses, Link
 from sidecar.net.links import LinkMonitor, LinksLostError
-from sidecar.net.virtual_arp import VirtualArpError
+from sidecar.net.own_table import OwnTableError
 from sidecar.net.virtual_mac import VirtualMacError
 from sidecar.protocol.types import IPAddress, virtual_mac
 
@@ -98,7 +98,7 @@ class Holdings:
             self._join(group, link.index)
             try:
                 self.leases.place(group.name, index=link.index)
-            except (VirtualMacError, VirtualArpError) as error:
+            except (VirtualMacError, OwnTableError) as error:
                 raise ExitError(EXIT_SETTINGS, f"CARP_MAC: {error}; use CARP_MAC=interface") from error
 
     def _link_of(self, group: GroupPlan) -> Link:
@@ -120,7 +120,7 @@ class Holdings:
             for group in groups:
                 self._join(group, link.index)
                 self.leases.move(group.name, index=link.index)
-        except (ExitError, OSError, VirtualMacError, VirtualArpError) as error:
+        except (ExitError, OSError, VirtualMacError, OwnTableError) as error:
             if isinstance(error, ExitError) and error.code == EXIT_PRIVILEGE:
                 raise
             log.error("%s; it is tried again when something changes", error)  # noqa: TRY400 - for the operator

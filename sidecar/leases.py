@@ -15,7 +15,7 @@ from sidecar.net import lease
 from sidecar.net.addresses import AddressError, Addresses, IPInterface
 from sidecar.net.cutoff import Cutoff, CutoffError, CutoffLostError, tick_ms
 from sidecar.net.lease import Kind, Terms, VipLease
-from sidecar.net.virtual_arp import VirtualArpError
+from sidecar.net.own_table import OwnTableError
 from sidecar.net.virtual_mac import VirtualMacError
 from sidecar.observe.moment import boot_time
 from sidecar.protocol.types import IPAddress
@@ -68,7 +68,7 @@ class Leases:
     def place(self, group: str, *, index: int) -> None:
         """Lease the group's VIPs on that interface from now on, or on its own one, which has a virtual MAC, over that.
 
-        Raises VirtualMacError, VirtualArpError.
+        Raises VirtualMacError, OwnTableError.
         """
         if self._groups[group].mac == "virtual":
             virtual = self._virtual[group] = Virtual(self._groups[group], nic=index)
@@ -122,7 +122,7 @@ class Leases:
         for name, index in places.items():
             try:
                 self.place(name, index=index)
-            except (VirtualMacError, VirtualArpError) as error:
+            except (VirtualMacError, OwnTableError) as error:
                 log.error("%s", error, extra={"group": name})  # noqa: TRY400 - each bind tries again, and says so
                 self._placed[name] = VipLease(index=index, vips=tuple(map(ip_interface, self._groups[name].vips)))
         if places:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_address, ip_interface
 
 from sidecar.ipc.plan import GroupPlan
-from sidecar.net.virtual_arp import REFRESH, VirtualArp, VirtualArpError
+from sidecar.net.own_table import OwnTableError
+from sidecar.net.virtual_arp import REFRESH, VirtualArp
 from sidecar.net.virtual_mac import VirtualMac, VirtualMacError, leftovers
 from sidecar.net.virtual_mld import VirtualMld
 from sidecar.observe.moment import boot_time
@@ -40,7 +41,7 @@ class Virtual:
         return self._mac.index
 
     def make(self) -> None:
-        """Make all of it, hidden, or adopt what an earlier run left. Raises VirtualMacError, VirtualArpError."""
+        """Make all of it, hidden, or adopt what an earlier run left. Raises VirtualMacError, OwnTableError."""
         self._make_mac()
         self._hold()
 
@@ -53,7 +54,7 @@ class Virtual:
             if boot_time() - self._held_at >= REFRESH:
                 self._hold()
             self._mac.set_up(up=True)
-        except (VirtualMacError, VirtualArpError) as error:
+        except (VirtualMacError, OwnTableError) as error:
             return str(error)
         return None
 
@@ -72,7 +73,7 @@ class Virtual:
                 self._arp.remove()
             if self._mld is not None:
                 self._mld.remove()
-        except (VirtualMacError, VirtualArpError) as error:
+        except (VirtualMacError, OwnTableError) as error:
             log.warning("%s", error, extra={"group": self._group.name})
 
     @property

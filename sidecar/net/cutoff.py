@@ -45,7 +45,7 @@ _ADDRESS_SIZES = {4: 4, 6: 16}
 _FAMILIES = {4: (nft.FAMILY_ARP, nft.FAMILY_INET), 6: (nft.FAMILY_INET,)}
 """The families that have sets for an IP version."""
 _REGISTER, _VERDICT_REGISTER = 1, 0
-_NETWORK_HEADER, _META_PROTOCOL, _INVERTED = 1, 15, 1
+_NETWORK_HEADER, _META_PROTOCOL = 1, 15
 _ELEMENTS_AT_MOST = 1000
 """In one message: an attribute is at most 64 KiB long."""
 _CLOCK_MONOTONIC_COARSE = 6
@@ -275,25 +275,13 @@ class Cutoff:
 
     def _rule(self, family: int, chain: str, version: int, offset: int) -> Message:
         """Drop what has a managed address that is not live at ``offset`` of its network header (ARP: of its header)."""
-        expressions = (
-            []
-            if family == nft.FAMILY_ARP
-            else [
-                _expression("meta", nft.number(1, _REGISTER), nft.number(2, _META_PROTOCOL)),
-                _expression("cmp", nft.number(1, _REGISTER), nft.number(2, 0), _value(3, bytes([_PROTOCOLS[version]]))),
-            ]
-        )
-        expressions += [
-            _expression(
-                "payload",
-                nft.number(1, _REGISTER),
-                nft.number(2, _NETWORK_HEADER),
-                nft.number(3, offset),
-                nft.number(4, _ADDRESS_SIZES[version]),
-            ),
-            _expression("lookup", nft.text(1, f"{_MANAGED}{version}"), nft.number(2, _REGISTER)),
-            _expression("lookup", nft.text(1, f"{_LIVE}{version}"), nft.number(2, _REGISTER), nft.number(5, _INVERTED)),
-            _expression("immediate", nft.number(1, _VERDICT_REGISTER), nft.nested(2, nft.nested(2, nft.number(1, 0)))),
+        of_the_version = [nft.meta(_META_PROTOCOL), nft.compare(bytes([_PROTOCOLS[version]]))]
+        expressions = [
+            *([] if family == nft.FAMILY_ARP else of_the_version),
+            nft.payload(_NETWORK_HEADER, offset=offset, size=_ADDRESS_SIZES[version]),
+            nft.lookup(f"{_MANAGED}{version}"),
+            nft.lookup(f"{_LIVE}{version}", inverted=True),
+            nft.drop(),
         ]
         attributes = nft.text(2, chain) + nft.nested(4, *expressions)
         return self._message(nft.NEWRULE, family, f"rule {_family_name(family)} {chain}", attributes)
@@ -311,7 +299,7 @@ class Cutoff:
         time_to_live = nft.number(4, milliseconds, size=8)
         for version, families in _FAMILIES.items():
             elements = [
-                nft.nested(1, _value(1, vip.packed), time_to_live)
+                nft.nested(1, nft.value(1, vip.packed), time_to_live)
                 for vip in dict.fromkeys(vips)
                 if vip.version == version
             ]
@@ -324,14 +312,6 @@ class Cutoff:
 def tick_ms() -> float:
     """Return the kernel's tick in milliseconds: leases end on one (``CONFIG_HZ``, as clock_getres(2) shows it)."""
     return time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1000
-
-
-def _expression(name: str, *attributes: bytes) -> bytes:
-    return nft.nested(1, nft.text(1, name), nft.nested(2, *attributes))
-
-
-def _value(kind: int, data: bytes) -> bytes:
-    return nft.nested(kind, nft.attribute(1, data))
 
 
 def _family_name(family: int) -> str:

@@ -28,6 +28,10 @@ NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, GETSETELEM,
     14,
 )
 
+REGISTER = 1
+"""Where the steps of a rule put what they load."""
+_VERDICT_REGISTER = 0
+
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -91,6 +95,41 @@ def text(kind: int, value: str) -> bytes:
 def number(kind: int, value: int, *, size: int = 4) -> bytes:
     """Return an attribute that holds a number of ``size`` bytes in network order; it may be negative."""
     return attribute(kind, value.to_bytes(size, "big", signed=value < 0))
+
+
+def value(kind: int, data: bytes) -> bytes:
+    """Return an attribute that holds bytes to compare with, a key or data."""
+    return nested(kind, attribute(1, data))
+
+
+def expression(name: str, *attributes: bytes) -> bytes:
+    """Return one step of a rule."""
+    return nested(1, text(1, name), nested(2, *attributes))
+
+
+def meta(what: int) -> bytes:
+    """Return the step that loads something about the packet, in the CPU's order."""
+    return expression("meta", number(1, REGISTER), number(2, what))
+
+
+def payload(base: int, *, offset: int, size: int) -> bytes:
+    """Return the step that loads ``size`` bytes at ``offset`` of the header ``base``."""
+    return expression("payload", number(1, REGISTER), number(2, base), number(3, offset), number(4, size))
+
+
+def compare(wanted: bytes, how: int = 0) -> bytes:
+    """Return the step that goes on only where what was loaded compares so (0: is equal) to ``wanted``."""
+    return expression("cmp", number(1, REGISTER), number(2, how), value(3, wanted))
+
+
+def lookup(name: str, *, inverted: bool = False) -> bytes:
+    """Return the step that goes on only where what was loaded is in that set, or is not."""
+    return expression("lookup", text(1, name), number(2, REGISTER), *([number(5, 1)] if inverted else []))
+
+
+def drop() -> bytes:
+    """Return the step that drops the packet."""
+    return expression("immediate", number(1, _VERDICT_REGISTER), nested(2, nested(2, number(1, 0))))
 
 
 def attributes(data: bytes) -> dict[int, bytes]:

@@ -10,17 +10,17 @@ A table that outlives its processes keeps a macvlan that does so as silent, and 
 
 from __future__ import annotations
 
-import errno
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from sidecar.net import nft
-from sidecar.net.nft import Message, Nft, NftError
-from sidecar.net.virtual_mac import VirtualMacError
+from sidecar.net.nft import Message
+from sidecar.net.own_table import OwnTable
 
+_CHAIN = "output"
 _LOCAL_OUT, _FIRST = 3, -1000
-_OIF, _L4PROTO, _TRANSPORT_HEADER, _REGISTER, _VERDICT = 5, 16, 2, 1, 0
-_EQUAL, _AT_MOST, _AT_LEAST = 0, 3, 5
+_OIF, _L4PROTO, _TRANSPORT_HEADER = 5, 16, 2
+_AT_MOST, _AT_LEAST = 3, 5
 _ICMPV6 = 58
 _OLD_AND_SOLICITATION = (130, 133)
 """MLD version 1 (RFC 2710) and router solicitation (RFC 4861)."""
@@ -28,77 +28,33 @@ _REPORT = 143
 """MLD version 2 (RFC 3810)."""
 
 
-class VirtualMldError(VirtualMacError):
-    """The kernel refused; the message says what and why."""
-
-
 class VirtualMld:
     """The table of one group; ``hold`` it once the macvlan is there."""
 
-    __slots__ = ("_nft", "table")
+    __slots__ = ("_table",)
 
     def __init__(self, name: str) -> None:
-        self.table = f"carp-mld-{name}"
-        self._nft = Nft()
+        self._table = OwnTable(f"carp-mld-{name}", family=nft.FAMILY_INET, missing="the kernel has no nf_tables")
 
     def hold(self, *, index: int) -> None:
-        """Keep the interface of that index silent from now on; the table is made anew. Raises VirtualMldError."""
-        self._run([*self._removal(), *self._creation(index)])
+        """Keep the interface of that index silent from now on; the table is made anew. Raises OwnTableError."""
+        self._table.make([*self._content(index)])
 
     def remove(self) -> None:
-        """Delete the table, if there is one, and close the socket. Raises VirtualMldError."""
-        try:
-            self._run([*self._removal()])
-        finally:
-            self._nft.close()
+        """Delete the table, if there is one, and close the socket. Raises OwnTableError."""
+        self._table.remove()
 
-    def _run(self, messages: Sequence[Message]) -> None:
-        try:
-            self._nft.run(nft.batch(messages))
-        except NftError as error:
-            missing = "the kernel has no nf_tables" if error.code == errno.EOPNOTSUPP else f"refused {error}"
-            raise VirtualMldError(f"nftables table {self.table}: {missing}") from error
-        except OSError as error:
-            raise VirtualMldError(f"nftables table {self.table}: {error.strerror}") from error
-
-    def _removal(self) -> Iterator[Message]:
-        for kind in (nft.NEWTABLE, nft.DELTABLE):  # the kernel refuses to delete what is not there
-            yield self._message(kind, "the table")
-
-    def _creation(self, index: int) -> Iterator[Message]:
-        yield self._message(nft.NEWTABLE, "the table")
-        hook = nft.nested(4, nft.number(1, _LOCAL_OUT), nft.number(2, _FIRST))
-        yield self._message(nft.NEWCHAIN, "the chain", nft.text(3, "output") + hook + nft.text(7, "filter"))
+    def _content(self, index: int) -> Iterator[Message]:
+        yield self._table.chain(_CHAIN, hook=_LOCAL_OUT, priority=_FIRST)
         low, high = _OLD_AND_SOLICITATION
-        yield self._rule(index, [_compare(_AT_LEAST, bytes([low])), _compare(_AT_MOST, bytes([high]))])
-        yield self._rule(index, [_compare(_EQUAL, bytes([_REPORT]))])
-
-    def _rule(self, index: int, of_type: Sequence[bytes]) -> Message:
-        """Drop what leaves by that interface as ICMPv6 of such a type."""
-        drop = nft.nested(2, nft.nested(2, nft.number(1, 0)))
-        where = [nft.number(2, _TRANSPORT_HEADER), nft.number(3, 0), nft.number(4, 1)]
-        expressions = [
-            _load(_OIF),
-            _compare(_EQUAL, struct.pack("=I", index)),  # in the CPU's order, like all that meta loads
-            _load(_L4PROTO),
-            _compare(_EQUAL, bytes([_ICMPV6])),
-            _expression("payload", nft.number(1, _REGISTER), *where),
-            *of_type,
-            _expression("immediate", nft.number(1, _VERDICT), drop),
+        leaves_by_it = [nft.meta(_OIF), nft.compare(struct.pack("=I", index))]
+        type_of_icmp = [
+            nft.meta(_L4PROTO),
+            nft.compare(bytes([_ICMPV6])),
+            nft.payload(_TRANSPORT_HEADER, offset=0, size=1),
         ]
-        return self._message(nft.NEWRULE, "a rule", nft.text(2, "output") + nft.nested(4, *expressions))
-
-    def _message(self, kind: int, what: str, attributes: bytes = b"") -> Message:
-        return Message(kind=kind, family=nft.FAMILY_INET, attributes=nft.text(1, self.table) + attributes, what=what)
-
-
-def _load(what: int) -> bytes:
-    return _expression("meta", nft.number(1, _REGISTER), nft.number(2, what))
-
-
-def _compare(how: int, value: bytes) -> bytes:
-    return _expression("cmp", nft.number(1, _REGISTER), nft.number(2, how), nft.nested(3, nft.attribute(1, value)))
-
-
-def _expression(name: str, *attributes: bytes) -> bytes:
-    return nft.nested(1, nft.text(1, name), nft.nested(2, *attributes))
+        for wanted in (
+            [nft.compare(bytes([low]), _AT_LEAST), nft.compare(bytes([high]), _AT_MOST)],
+            [nft.compare(bytes([_REPORT]))],
+        ):
+            yield self._table.rule(_CHAIN, [*leaves_by_it, *type_of_icmp, *wanted, nft.drop()])

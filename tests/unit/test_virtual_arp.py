@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from sidecar.net.virtual_arp import VirtualArp, VirtualArpError
+from sidecar.net.own_table import OwnTableError
+from sidecar.net.virtual_arp import VirtualArp
 from tests.fakes.namespace import cable, in_new_network
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("real_kernel")]
@@ -57,9 +58,9 @@ def test_it_leaves_nothing_and_need_not_be_there() -> None:
 def test_what_the_kernel_refuses_is_named() -> None:
     def scene(_: VirtualArp) -> None:
         too_long = VirtualArp("x" * 300, index=1, own=VIPS[0], vips=VIPS)
-        with pytest.raises(VirtualArpError, match=r"^nftables table carp-mac-x+: refused the table: "):
+        with pytest.raises(OwnTableError, match=r"^nftables table carp-mac-x+: refused the table: "):
             too_long.hold()
-        with pytest.raises(VirtualArpError):
+        with pytest.raises(OwnTableError):
             too_long.remove()
 
     with_table(scene)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.net.virtual_mld import VirtualMld, VirtualMldError
+from sidecar.net.own_table import OwnTableError
+from sidecar.net.virtual_mld import VirtualMld
 from tests.fakes.namespace import cable, in_new_network
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("real_kernel")]
@@ -53,9 +54,9 @@ def test_it_leaves_nothing_and_need_not_be_there() -> None:
 def test_what_the_kernel_refuses_is_named() -> None:
     def scene(_: VirtualMld) -> None:
         too_long = VirtualMld("x" * 300)
-        with pytest.raises(VirtualMldError, match=r"^nftables table carp-mld-x+: refused the table: "):
+        with pytest.raises(OwnTableError, match=r"^nftables table carp-mld-x+: refused the table: "):
             too_long.hold(index=1)
-        with pytest.raises(VirtualMldError):
+        with pytest.raises(OwnTableError):
             too_long.remove()
 
     with_table(scene)
