@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_interface
 
 from sidecar.doctor.facts import Heard
 from sidecar.ipc.plan import GroupPlan
-from sidecar.net import probe, sockets
+from sidecar.net import inquiry, sockets
 from sidecar.net.addresses import Addresses, Link
 from sidecar.protocol import timing
 from sidecar.protocol.types import IPAddress
@@ -77,12 +77,12 @@ class _Station:
                     stack.enter_context(sockets.join(index=link.index, group=ip_address(path.multicast_group)))
             for vip in group.vips if link.mac else ():
                 address = ip_interface(vip).ip
-                sock = stack.enter_context(probe.open_probe_socket(link.name, address))
+                sock = stack.enter_context(sockets.open_probe_socket(link.name, address.version))
                 self._probes[sock.fileno()] = (sock, link.mac, address)
 
     def probe(self) -> None:
         for sock, mac, address in self._probes.values():
-            sockets.send(sock, probe.probe(mac=mac, address=address))
+            sockets.send(sock, inquiry.question(mac=mac, target=address))
 
     def hear(self, *, within: float) -> None:
         poll = select.poll()
@@ -112,6 +112,6 @@ class _Station:
 
     def _hear_owner(self, sock: socket.socket, _: bytes, address: IPAddress) -> None:
         frame = sockets.receive_ethernet(sock)
-        mac = None if frame is None else probe.owner(frame, address)
+        mac = None if frame is None else inquiry.owner(frame, address)
         if mac is not None and mac not in self._macs:
             self.owners[address] = mac.hex(":")

@@ -73,6 +73,22 @@ def _solicitation(mac: bytes, target: IPv6Address, sender: IPv6Address) -> bytes
     return b"\x33\x33" + group[12:] + mac + _ETH_P_IPV6 + header + body
 
 
+def owner(frame: bytes, address: IPAddress) -> bytes | None:
+    """Return the MAC of whoever says in ``frame``, be it an answer or not, that ``address`` is its own, else None."""
+    match address:
+        case IPv4Address():
+            if len(frame) < _ETHERNET + _ARP.size or frame[12:14] != _ETH_P_ARP:
+                return None
+            _, _, _, _, _, sender, sender_address, _, _ = _ARP.unpack_from(frame, _ETHERNET)
+            return sender if sender_address == address.packed else None
+        case IPv6Address():
+            body = frame[_ETHERNET + _IPV6_HEADER.size :]
+            is_icmp = frame[12:14] == _ETH_P_IPV6 and frame[_ETHERNET + 6 : _ETHERNET + 7] == bytes([_ICMPV6])
+            if not is_icmp or len(body) < _ND.size or body[0] != _ADVERTISEMENT or body[8:24] != address.packed:
+                return None
+            return frame[6:12]
+
+
 def read_answer(frame: bytes) -> Answer:
     """Read an Ethernet frame: an ARP reply or a neighbour advertisement. Raises AnswerError."""
     to, ethertype, packet = frame[:6], frame[12:14], frame[_ETHERNET:]

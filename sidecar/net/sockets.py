@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from sidecar.net.inquiry import answers_filter
+from sidecar.net.inquiry import Instruction, answers_filter
 from sidecar.protocol.types import IPPROTO_CARP, IPAddress
 
 Family: TypeAlias = Literal[4, 6]
@@ -83,16 +83,7 @@ def open_packet_socket(interface: str, family: Family) -> socket.socket:
     Over IPv6, what hides behind extension headers does not pass. Needs CAP_NET_RAW. Raises PermissionError, OSError
     (ENODEV and the like).
     """
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: hears nothing before the filter stands
-    try:
-        _attach(sock, _carp_filter(family))
-        sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        sock.setblocking(False)
-        sock.bind((interface, ETHERTYPES[family]))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    return _hearing_others(interface, ETHERTYPES[family], _carp_filter(family))
 
 
 def open_sniffing_socket(interface: str) -> socket.socket:
@@ -120,12 +111,31 @@ def open_answers_socket(interface: str, family: Family, addresses: Collection[IP
     It hears those too that go to the MAC of a macvlan on the interface. Needs CAP_NET_RAW. Raises PermissionError,
     OSError.
     """
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    return _hearing_others(interface, _resolves(family), answers_filter(family, addresses))
+
+
+def open_probe_socket(interface: str, family: Family) -> socket.socket:
+    """Open a packet socket on ``interface`` that asks who has an address, and hears all of ARP or IPv6.
+
+    Needs CAP_NET_RAW. Raises PermissionError, OSError.
+    """
+    return _hearing_others(interface, _resolves(family), None)
+
+
+def _resolves(family: Family) -> int:
+    """Return the EtherType of the protocol that finds the MAC of an address."""
+    return ETH_P_ARP if family == 4 else ETH_P_IPV6
+
+
+def _hearing_others(interface: str, ethertype: int, program: Sequence[Instruction] | None) -> socket.socket:
+    """Open a packet socket for one EtherType that does not hear what this node sends, through a locked filter."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: hears nothing before the filter stands
     try:
-        _attach(sock, answers_filter(family, addresses))
+        if program is not None:
+            _attach(sock, program)
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setblocking(False)
-        sock.bind((interface, ETH_P_ARP if family == 4 else ETH_P_IPV6))
+        sock.bind((interface, ethertype))
     except OSError:
         sock.close()
         raise
@@ -221,7 +231,7 @@ def send(sock: socket.socket, frame: bytes) -> str | None:
     return _try(lambda: sock.send(frame))
 
 
-def _carp_filter(family: Family) -> Sequence[tuple[int, int, int, int]]:
+def _carp_filter(family: Family) -> Sequence[Instruction]:
     """Return classic BPF over an Ethernet frame: accept if the protocol is 112."""
     return (
         (0x30, 0, 0, _PROTOCOL_AT[family]),  # ldb [protocol]
@@ -231,7 +241,7 @@ def _carp_filter(family: Family) -> Sequence[tuple[int, int, int, int]]:
     )
 
 
-def _attach(sock: socket.socket, instructions: Sequence[tuple[int, int, int, int]]) -> None:
+def _attach(sock: socket.socket, instructions: Sequence[Instruction]) -> None:
     """Attach a filter (socket(7), SO_ATTACH_FILTER) and lock it."""
     buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in instructions))
     program = struct.pack("HP", len(instructions), ctypes.addressof(buffer))
