@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from sidecar.agent.kubernetes import KubernetesMirror
 from sidecar.demo.admin import Admin
 from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
 from sidecar.ipc.plan import KubernetesPlan, MirrorPlan
+from tests.fakes.tasks import together
 
 VIP = "10.0.0.200"
 PATIENCE = 60.0
@@ -54,18 +55,9 @@ def node(name: str, namespace: str, kubeconfig: str, *, mirror: MirrorPlan = Mir
     return Node(name, KubernetesMirror(plan, node=f"node-{name}", groups=(group(mirror),)))
 
 
-@contextlib.asynccontextmanager
-async def running(nodes: Sequence[Node]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(each.mirror.run()) for each in nodes]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for fault in ended:
-        if fault is not None and not isinstance(fault, asyncio.CancelledError):
-            raise fault  # type: ignore[misc]
+def running(nodes: Sequence[Node]) -> contextlib.AbstractAsyncContextManager[None]:
+    """Have agents run while inside; a fault of one is raised at the end."""
+    return together(*(each.mirror.run() for each in nodes))
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sidecar.agent.complaints import Complaints
@@ -14,6 +14,7 @@ from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
 from sidecar.ipc.plan import KubernetesPlan
 from tests.fakes.pods import FakeClient, FakePods
+from tests.fakes.tasks import together
 
 GROUP = MirroredGroup(name="default", interface="eth0", vhid=42, vips=("10.0.0.200/32",))
 
@@ -75,19 +76,9 @@ def agent(
     return Agent(server, name, client, reconciler, status, told)
 
 
-@contextlib.asynccontextmanager
-async def running(*agents: Agent) -> AsyncIterator[None]:
+def running(*agents: Agent) -> contextlib.AbstractAsyncContextManager[None]:
     """Have agents run while inside; a fault of one is raised at the end."""
-    tasks = [asyncio.create_task(each.reconciler.run()) for each in agents]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for each in ended:
-        if each is not None and not isinstance(each, asyncio.CancelledError):
-            raise each  # type: ignore[misc]
+    return together(*(each.reconciler.run() for each in agents))
 
 
 async def mirrored(server: FakePods, name: str, *snapshots: Snapshot) -> Agent:
