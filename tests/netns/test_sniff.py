@@ -99,9 +99,9 @@ def test_the_own_node_is_heard_and_its_settings_verify(lan: Lan, tmp_path: Path,
     node = lan.nodes[0]
     wrong = Ucarp(lan.nodes[1], tmp_path, vip=VIP, vhid=VHID, password="other", options="-k 9")
     strange = Ucarp(lan.nodes[2], tmp_path, vip="10.77.0.101", vhid=7, password="strange")
-    with SidecarNode(node, tmp_path, settings) as ours, wrong, strange:
-        until(lambda: role(ours) == "master", "we are master")
-        with sniffing(node, tmp_path, **settings) as sniff:
+    with SidecarNode(node, tmp_path, settings) as ours:
+        until(lambda: role(ours) == "master", "we are master")  # first: beside an answering stranger it would wait
+        with wrong, strange, sniffing(node, tmp_path, **settings) as sniff:
             assert "the settings' groups are verified: vhid 42 on eth0" in sniff.said
             sniff.until(f"eth0  vhid 42: {node.address} is master: advbase 1 advskew 0 demotion 0, authentic")
             sniff.until(
