@@ -5,6 +5,7 @@ Everything that can go wrong on the way raises ApiError and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -57,19 +58,31 @@ class Call:
     content_type: str = _JSON
 
 
+@dataclass(slots=True, eq=False)
+class _Client:
+    """A client with the token that it read, and how many calls are under way by it."""
+
+    api: client.ApiClient
+    calls: int = 0
+
+
 class Transport:
-    """Connections to the API server; opened when needed, and anew when the server does not accept the token."""
+    """Connections to the API server; opened when needed, and anew when the server does not accept the token.
+
+    A client whose token was refused is closed by the last call that is under way by it: watches go on meanwhile.
+    """
 
     def __init__(self, plan: KubernetesPlan, status: MirrorStatus) -> None:
         self._plan = plan
         self._status = status
-        self._api: client.ApiClient | None = None
+        self._client: _Client | None = None
+        self._opening = asyncio.Lock()
 
     async def close(self) -> None:
         """Close the connections."""
-        api, self._api = self._api, None
-        if api is not None:
-            await api.close()
+        current, self._client = self._client, None
+        if current is not None:
+            await current.api.close()
 
     async def request(self, call: Call) -> bytes:
         """Return the answer. Raises ApiError. A token that is refused is read again, once."""
@@ -78,7 +91,6 @@ class Transport:
         except ApiError as error:
             if error.status != 401:
                 raise
-        await self.close()
         return await self._request(call)
 
     async def lines(self, call: Call) -> AsyncIterator[bytes]:
@@ -87,46 +99,44 @@ class Transport:
         The first is empty: the server has agreed.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_WITHIN, sock_read=_WATCH_SILENT_AT_MOST)
-        with _telling_faults(call, self._status):
-            response = await self._send(call, timeout)
-            try:
-                if response.status >= 400:
-                    raise self._refused(call, response, await _read(response))
-                self._status.answered(call.verb, call.resource, response.status)
-                yield b""
-                while line := await response.content.readline():
-                    yield line
-            finally:
-                response.close()
+        async with self._answer(call, timeout) as response:
+            if response.status >= 400:
+                raise self._refused(call, response, await _read(response))
+            self._status.answered(call.verb, call.resource, response.status)
+            yield b""
+            while line := await response.content.readline():
+                yield line
 
     async def _request(self, call: Call) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN, sock_connect=_CONNECT_WITHIN)
-        with _telling_faults(call, self._status):
-            response = await self._send(call, timeout)
-            try:
-                answer = await _read(response)
-            finally:
-                response.close()  # which leaves a connection open whose answer was read to its end
+        async with self._answer(call, timeout) as response:
+            answer = await _read(response)
             if response.status >= 300:
                 raise self._refused(call, response, answer)
             self._status.answered(call.verb, call.resource, response.status)
             return answer
 
-    async def _send(self, call: Call, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        if self._api is None:
-            self._api = await self._open()
-        # One level below the generated CoreV1Api, which takes no connect timeout and insists on whole models.
-        request = await self._api.param_serialize(
-            _METHODS[call.verb],
-            call.path,
-            query_params=list(call.query),
-            header_params={"Accept": _JSON, "Content-Type": call.content_type},
-            body=call.body,
-            auth_settings=["BearerToken"],
-        )
-        answer = await self._api.call_api(*request, _request_timeout=timeout)
-        response: aiohttp.ClientResponse = answer.response
-        return response
+    @contextlib.asynccontextmanager
+    async def _answer(self, call: Call, timeout: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send, and have the answer until it is read. Raises ApiError."""
+        with _telling_faults(call, self._status):
+            async with self._opening:
+                current = self._client = self._client or _Client(await self._open())
+            current.calls += 1
+            try:
+                response = await _send(current.api, call, timeout)
+                try:
+                    yield response
+                finally:
+                    response.close()  # which leaves a connection open whose answer was read to its end
+            except ApiError as error:
+                if error.status == 401 and self._client is current:
+                    self._client = None
+                raise
+            finally:
+                current.calls -= 1
+                if self._client is not current and not current.calls:
+                    await current.api.close()
 
     async def _open(self) -> client.ApiClient:
         """Read the kubeconfig, or the pod's own service account. Raises ApiError; no request is made yet."""
@@ -160,6 +170,21 @@ class Transport:
             Asked(right=f"{call.verb} {call.resource}", what=call.what, namespace=self._plan.pod_namespace),
             retry_after=response.headers.get("Retry-After", ""),
         )
+
+
+async def _send(api: client.ApiClient, call: Call, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    # One level below the generated CoreV1Api, which takes no connect timeout and insists on whole models.
+    request = await api.param_serialize(
+        _METHODS[call.verb],
+        call.path,
+        query_params=list(call.query),
+        header_params={"Accept": _JSON, "Content-Type": call.content_type},
+        body=call.body,
+        auth_settings=["BearerToken"],
+    )
+    answer = await api.call_api(*request, _request_timeout=timeout)
+    response: aiohttp.ClientResponse = answer.response
+    return response
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,6 +99,96 @@ def test_a_token_that_was_rotated_is_read_again(server: ScriptedServer, tmp_path
         "a-token",
         "another",
     ]
+
+
+class Rotating:
+    """An API server that takes one token only; a watch of it says a line, and another one once it is told to."""
+
+    def __init__(self) -> None:
+        self.token = "a-token"
+        self.goes_on = asyncio.Event()
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                await self._answer((await reader.readuntil(b"\r\n\r\n")).decode(), writer)
+        writer.close()
+
+    async def _answer(self, asked: str, writer: asyncio.StreamWriter) -> None:
+        if f"Bearer {self.token}\r\n" not in asked:
+            writer.write(b"HTTP/1.1 401 X\r\nContent-Length: 2\r\n\r\n{}")
+        elif "watch=1" in asked:
+            writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 8\r\n\r\none\n")
+            await self.goes_on.wait()
+            writer.write(b"two\n")
+        else:
+            writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def rotating(path: Path) -> AsyncIterator[tuple[Rotating, Transport]]:
+    server = Rotating()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    kubeconfig = write_kubeconfig(path, listening.sockets[0].getsockname()[1])
+    plan = KubernetesPlan(pod_name="carp-1", pod_namespace="edge", role_label="carp-role", kubeconfig=kubeconfig)
+    transport = Transport(plan, MirrorStatus())
+    try:
+        yield server, transport
+    finally:
+        await transport.close()
+        listening.close()
+
+
+def rotate(server: Rotating, path: Path) -> None:
+    path.write_text(path.read_text().replace(server.token, "another"))
+    server.token = "another"
+
+
+WATCH = dataclasses.replace(READ, verb="watch", query=(("watch", "1"),))
+
+
+def test_a_watch_goes_on_while_another_call_reads_the_token_again(tmp_path: Path) -> None:
+    async def story() -> list[bytes]:
+        async with rotating(tmp_path / "config") as (server, transport):
+            watch = transport.lines(WATCH)
+            told = [await anext(watch), await anext(watch)]
+            rotate(server, tmp_path / "config")
+            assert await transport.request(READ) == b"ok"
+            server.goes_on.set()
+            return told + [line async for line in watch]
+
+    assert asyncio.run(story()) == [b"", b"one\n", b"two\n"]
+
+
+def test_many_that_are_refused_at_once_read_the_token_again_without_taking_each_others_connections(
+    tmp_path: Path,
+) -> None:
+    async def story() -> tuple[list[bytes], int]:
+        async with rotating(tmp_path / "config") as (server, transport):
+            await transport.request(READ)
+            rotate(server, tmp_path / "config")
+            answers = await asyncio.gather(*(transport.request(READ) for _ in range(20)))
+            return answers, server.connections
+
+    answers, connections = asyncio.run(story())
+    assert answers == [b"ok"] * 20
+    assert connections <= 1 + 20 + 20
+
+
+def test_a_watch_that_is_refused_reads_the_token_the_next_time(tmp_path: Path) -> None:
+    async def story() -> list[bytes]:
+        async with rotating(tmp_path / "config") as (server, transport):
+            await transport.request(READ)
+            rotate(server, tmp_path / "config")
+            server.goes_on.set()
+            with pytest.raises(ApiError, match="does not accept the token"):
+                [line async for line in transport.lines(WATCH)]
+            return [line async for line in transport.lines(WATCH)]
+
+    assert asyncio.run(story()) == [b"", b"one\n", b"two\n"]
 
 
 def test_a_watch_is_read_line_by_line(server: ScriptedServer, tmp_path: Path) -> None:
