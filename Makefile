@@ -11,7 +11,7 @@ PYTEST ?= $(BIN)/pytest
 TEST_PROCESSES ?= 2
 # Most tests wait for timers of the protocol, and some files run several LANs at once.
 
-.PHONY: help demo docs manifests test check lint types layers unit netns cluster packaging soak fuzz mutants bench cluster-tools package-tools \
+.PHONY: help demo docs docs-site manifests test check lint types layers unit netns cluster packaging soak fuzz mutants bench cluster-tools package-tools \
         image lock system-packages install format clean
 
 help: ## List the targets
@@ -103,6 +103,9 @@ docs: $(STAMP) ## Write the pages that are made from the code
 	@$(BIN)/python -m tools.diagram
 	@$(BIN)/python -m tools.values_schema
 
+docs-site: $(STAMP) ## The documentation as a site, in site/; a dead link or anchor ends it
+	@$(BIN)/mkdocs build --strict
+
 manifests: $(STAMP) ## Write what is the chart's in manifests/ (by helm)
 	@$(BIN)/python -m tools.manifests
 
@@ -110,4 +113,4 @@ format: $(STAMP) ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## Remove the virtual environment and all caches in this folder
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build *.egg-info
+	@rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build *.egg-info

@@ -148,15 +148,19 @@ class Ucarp:
 class Keepalived:
     """One keepalived process on a node: a VRRP master of ``vips``, as another team may run it on the same LAN."""
 
-    def __init__(self, node: Node, directory: Path, *, version: int, vrid: int, vips: Sequence[str]) -> None:
+    def __init__(
+        self, node: Node, directory: Path, *, version: int, vrid: int, vips: Sequence[str], priority: int = 200
+    ) -> None:
         self.node = node
         self._log = directory / f"keepalived-{node.name}.log"
         self._config = directory / f"keepalived-{node.name}.conf"
         self._pids = [directory / f"keepalived-{node.name}-{which}.pid" for which in ("parent", "vrrp")]
         self._config.write_text(
             f"global_defs {{\n vrrp_version {version}\n}}\n"
-            "vrrp_instance foreign {\n state BACKUP\n interface eth0\n priority 200\n advert_int 1\n"
-            f" virtual_router_id {vrid}\n virtual_ipaddress {{\n" + "".join(f"  {vip}/32\n" for vip in vips) + " }\n}\n"
+            f"vrrp_instance foreign {{\n state BACKUP\n interface eth0\n priority {priority}\n"
+            f" advert_int 1\n virtual_router_id {vrid}\n virtual_ipaddress {{\n"
+            + "".join(f"  {vip}/32\n" for vip in vips)
+            + " }\n}\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
