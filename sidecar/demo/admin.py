@@ -1,4 +1,4 @@
-"""The few calls that set a stage on a Kubernetes API server: namespaces, pods, accounts, kubeconfigs.
+"""The few calls that set a stage on a Kubernetes API server: namespaces, nodes, pods, accounts, kubeconfigs.
 
 Plain HTTPS with a bearer token and the server's own CA, so that the demo and the tests need no client library.
 """
@@ -111,16 +111,30 @@ class Admin:
         """Make a namespace and return it."""
         return self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
+    def create_node(self, name: str) -> dict[str, Any]:
+        """Make a node that no kubelet runs on, and return it."""
+        return self.request("POST", "/api/v1/nodes", {"metadata": {"name": name}})
+
     def create_pod(
-        self, namespace: str, name: str, *, node: str, labels: Mapping[str, str] | None = None
+        self,
+        namespace: str,
+        name: str,
+        *,
+        node: str,
+        labels: Mapping[str, str] | None = None,
+        gates: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Make the smallest pod that is valid, bound to ``node`` (which need not exist), and return it."""
+        """Make the smallest pod that is valid, bound to ``node`` (which need not exist), and return it.
+
+        ``gates`` are the conditions that its readiness waits for.
+        """
         pod = {
             "metadata": {"name": name, "labels": dict(labels or {})},
             "spec": {
                 "nodeName": node,
                 "automountServiceAccountToken": False,
                 "containers": [{"name": "app", "image": "app"}],
+                "readinessGates": [{"conditionType": gate} for gate in gates],
             },
         }
         return self.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)

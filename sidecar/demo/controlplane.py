@@ -31,8 +31,10 @@ _READY_DEADLINE = 180.0  # seconds; 5 on an idle machine, 45 were seen on a busy
 _POLL = 0.1  # seconds
 _ISSUER = "https://kubernetes.default.svc"
 _ADMIN_USER = "carp-admin"
-# Pods here are bound to nodes that don't exist; these two would delete them for it.
-_CONTROLLERS = "*,-pod-garbage-collector-controller,-taint-eviction-controller"
+# Pods here are bound to nodes that have no kubelet, or don't exist. For it these would delete them, or say that they
+# aren't ready. The endpointslice controller does want a Node: it leaves out a pod whose node isn't there.
+_NOT_WANTED = ("pod-garbage-collector-controller", "taint-eviction-controller", "node-lifecycle-controller")
+_CONTROLLERS = ",".join(["*", *(f"-{name}" for name in _NOT_WANTED)])
 
 
 class ControlPlaneError(RuntimeError):
@@ -170,13 +172,27 @@ class ControlPlane:
         """End every program at once and remove the directory: nothing in it is worth a tidy shutdown."""
         self._cleanup.close()
 
-    def start_apiserver(self) -> None:
-        """Bring the API server back, on its port and with its data, and return once it serves; it may be up already."""
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of etcd and kube-apiserver by name, of those that run."""
+        running = self._started()
+        return {each.name: each.pid for each in (running.etcd, running.apiserver) if each.pid is not None}
+
+    def start_apiserver(self, *, wait: bool = True) -> None:
+        """Bring the API server back, on its port and with its data; it may be up already.
+
+        Return once it serves, or at once without ``wait``.
+        """
         running = self._started()
         running.apiserver.signal(signal.SIGCONT)
         if running.apiserver.pid is None:
             running.apiserver.start()
-        _wait(running.is_ready, running.etcd, running.apiserver)
+        if wait:
+            _wait(running.is_ready, running.etcd, running.apiserver)
+
+    def serves(self) -> bool:
+        """Say whether the API server is ready now."""
+        return self._started().is_ready()
 
     def stop_apiserver(self) -> None:
         """Kill the API server, so that connections are refused; etcd keeps the data."""

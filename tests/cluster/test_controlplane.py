@@ -19,8 +19,7 @@ from kubernetes import aio
 
 from sidecar.demo.admin import Access, Admin, ApiError
 from sidecar.demo.certificates import make_server_identity
-from sidecar.demo.controlplane import ControlPlane, find_assets
-from tests.cluster.conftest import missing
+from sidecar.demo.controlplane import ControlPlane
 
 pytestmark = pytest.mark.cluster
 
@@ -146,20 +145,6 @@ def test_a_paused_server_hangs_and_goes_on_where_it_was(control_plane: ControlPl
     control_plane.resume_apiserver()
 
     assert control_plane.admin.list_pods(namespace) == []
-
-
-def test_the_controller_manager_works() -> None:
-    assets = find_assets()
-    if assets is None or assets.controller_manager is None:
-        missing("kube-controller-manager")
-    with ControlPlane(assets, controller_manager=True) as plane:
-        plane.admin.create_namespace("short-lived")
-        plane.admin.request("DELETE", "/api/v1/namespaces/short-lived")
-
-        def is_gone() -> bool:
-            return plane.admin.send("GET", "/api/v1/namespaces/short-lived")[0] == 404
-
-        wait_for(is_gone, "the namespace's end, which a controller brings about")
 
 
 RUN_UNTIL_SIGNALLED = """

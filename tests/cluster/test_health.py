@@ -30,7 +30,7 @@ class World:
         self.namespace = namespace
         self.node = f"node-of-{namespace}"
         admin = plane.admin
-        admin.request("POST", "/api/v1/nodes", {"metadata": {"name": self.node}})
+        admin.create_node(self.node)
         admin.create_pod(namespace, "carp-1", node=self.node)
         self.ready(True)
         self.condition("DiskPressure", "False")
