@@ -116,7 +116,6 @@ class Observer:
     namespace: str
     masters: set[str] = field(default_factory=set)
     changes: int = 0
-    lists: int = 0
     two_at_once: list[Collection[str]] = field(default_factory=list)
 
     async def run(self) -> None:
@@ -136,7 +135,6 @@ class Observer:
 
     async def _list(self, pods: KubernetesPods) -> str:
         listed = await pods.list(Which(labels="carp-role=master"))
-        self.lists += 1
         self._see({pod.name for pod in listed.items})
         return listed.version
 
