@@ -17,8 +17,7 @@ CHART = ROOT / "charts/carp-sidecar"
 MANIFESTS = ROOT / "manifests"
 
 _HELMS = re.compile(
-    r"^ *(helm\.sh/chart|app\.kubernetes\.io/(version|managed-by)|namespace|checksum/config): .*\n"
-    r"|^ *annotations:\n +# A changed setting.*\n|^# Source: .*\n",
+    r"^ *(helm\.sh/chart|app\.kubernetes\.io/(version|managed-by)|namespace): .*\n|^# Source: .*\n",
     re.M,
 )
 

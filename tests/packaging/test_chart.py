@@ -12,7 +12,9 @@ import yaml
 
 from sidecar.config.model import Interface
 from sidecar.config.settings import load
+from sidecar.live import diff
 from tests.fakes.helm import CHART, EXAMPLES, Helm, Object, only, settings
+from tools import values_schema
 
 pytestmark = pytest.mark.packaging
 
@@ -168,14 +170,41 @@ def test_each_group_has_a_service_of_its_master(helm: Helm) -> None:
     assert single["spec"]["clusterIP"] == "None", "a DNS name needs no port"
 
 
-def test_a_changed_setting_is_a_rollout_one_node_at_a_time(helm: Helm) -> None:
-    before, after = (
-        only(helm.template(*GROUP, *SECRET, "--set", f"config.advskew={skew}"), "DaemonSet") for skew in (0, 100)
-    )
-    sums = [each["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for each in (before, after)]
-    assert sums[0] != sums[1]
-    assert after["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
-    assert after["spec"]["minReadySeconds"] == 10
+def test_a_changed_setting_changes_the_config_map_and_no_pod(helm: Helm) -> None:
+    """Nor does a changed password: both are mounts, which the sidecar listens to."""
+    groups = "config.groups[0].name=web,config.groups[0].vhid=42,config.groups[0].vips={10.0.0.200}"
+    before = helm.template("--set", groups, *SECRET)
+    more = f"{groups},config.preempt=true,config.groups[0].advbase=2,config.nodes.node-a.advskew=50"
+    after = helm.template("--set", more, *SECRET)
+    assert only(before, "DaemonSet") == only(after, "DaemonSet")
+    assert settings(before) != settings(after)
+    assert [each for each in before if each["kind"] != "ConfigMap"] == [
+        each for each in after if each["kind"] != "ConfigMap"
+    ]
+    mounts = container(after)["volumeMounts"]
+    assert {each["name"]: each["mountPath"] for each in mounts} == {
+        "config": "/etc/carp-sidecar",
+        "password": "/run/secrets/carp",
+        "runtime": "/run/carp-sidecar",
+    }
+    assert not [each for each in mounts if "subPath" in each]
+
+
+def test_what_can_not_change_live_is_in_the_pods_environment_and_a_rollout_one_node_at_a_time(helm: Helm) -> None:
+    file = set(values_schema.values()["properties"]["config"]["properties"])
+    fixed = [name for name in diff.FIXED.values() if name.removeprefix("CARP_").lower() in file]
+    assert fixed == ["CARP_LOG_LEVEL", "CARP_LOG_FORMAT"]
+    plain = helm.template(*GROUP, *SECRET)
+    asked = {"CARP_LOG_LEVEL": "debug", "CARP_LOG_FORMAT": "text"}
+    options = ",".join(f"config.{name.removeprefix('CARP_').lower()}={asked[name]}" for name in fixed)
+    talkative = helm.template(*GROUP, *SECRET, "--set", options)
+    environment = {each["name"]: each.get("value") for each in container(talkative)["env"]}
+    assert {name: environment[name] for name in fixed} == asked
+    assert not set(fixed) & {each["name"] for each in container(plain)["env"]}
+    assert settings(plain) == settings(talkative), "running pods have nothing to refuse"
+    spec = only(talkative, "DaemonSet")["spec"]
+    assert spec["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+    assert spec["minReadySeconds"] == 10
 
 
 @pytest.mark.parametrize(

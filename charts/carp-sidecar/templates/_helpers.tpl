@@ -73,7 +73,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toYaml $rules }}
 {{- end }}
 
-{{- /* the settings file: the values as they are, and where the password is */ -}}
+{{- /* the settings file: the values as they are, and where the password is. It is applied live; what can't be is in the
+       pods' environment instead, so that it changes by a rollout and the running pods need refuse nothing. */ -}}
 {{- define "carp-sidecar.config" -}}
 {{- $config := .Values.config }}
 {{- if $config.groups }}
@@ -85,7 +86,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else if not (and $config.vhid $config.vips) }}
 {{- fail "\n\nconfig: there is no group. For a single one: --set config.vhid=42 --set 'config.vips={10.0.0.200}'; for several: config.groups, as values.yaml has it" }}
 {{- end }}
-{{- toYaml (mergeOverwrite (dict "password_file" (printf "/run/secrets/carp/%s" .Values.password.key)) $config) }}
+{{- $file := dict "password_file" (printf "/run/secrets/carp/%s" .Values.password.key) }}
+{{- toYaml (omit (mergeOverwrite $file $config) "log_level" "log_format") }}
 {{- end }}
 
 {{- /* the label that carries a group's role: call with (dict "root" $ "group" "web") */ -}}
