@@ -89,7 +89,7 @@ def values() -> Schema:
             }
         ),
         "updateStrategy": _object(
-            {"type": {"enum": ["RollingUpdate", "OnDelete"]}, "rollingUpdate": {"type": ["object", "null"]}}
+            {"type": {"enum": ["RollingUpdate", "Ordered", "OnDelete"]}, "rollingUpdate": {"type": ["object", "null"]}}
         ),
         "service": _object({"enabled": switch, "annotations": _free(), "ports": _free("array")}),
         "serviceAccount": _object({"create": switch, "name": text, "annotations": _free()}),

@@ -1,8 +1,8 @@
 """What the pages on installing and upgrading have people type, executed from the pages themselves.
 
-helm, kubectl and the API server are real; controller, kubelets and sidecars are played (tests.fakes.daemonset). Only
-what needs a registry or a container to run in is not carried out, docker and `kubectl exec`: the image has tests of its
-own.
+helm, kubectl and the API server are real; controllers, kubelets and sidecars are played (tests.fakes.daemonset), and
+what a Job runs is run (tests.fakes.jobs). Only what needs a registry or a container to run in is not carried out,
+docker and `kubectl exec`: the image has tests of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from sidecar.demo.controlplane import ControlPlane
 from tests.fakes.daemonset import NODES, Daemons
 from tests.fakes.helm import Helm
+from tests.fakes.jobs import Jobs
 from tests.netns.peers import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.packaging]
@@ -88,11 +89,16 @@ def reader(helm: Helm, control_plane: ControlPlane, tmp_path: Path) -> Reader:
     return Reader(helm, control_plane, tmp_path)
 
 
-def test_a_newcomers_path_and_the_first_upgrade(reader: Reader, control_plane: ControlPlane) -> None:
+def with_tag(values: str, tag: str) -> str:
+    """The values, with another image."""
+    return values.replace("image:\n", f"image:\n  tag: {tag}\n", 1)
+
+
+def test_a_newcomers_path_and_the_first_upgrades(reader: Reader, control_plane: ControlPlane, tmp_path: Path) -> None:
     start = section(INSTALL, "Quick start")
     (values,) = blocks(start, "yaml")
     reader.write("values.yaml", values)
-    with Daemons(control_plane.admin, "carp") as daemons:
+    with Daemons(control_plane.admin, "carp") as daemons, Jobs(control_plane.admin, "carp", tmp_path / "jobs"):
         *steps, look_again = blocks(start, "sh")
         told = [reader.types(block) for block in steps]
         until(lambda: reader.types(look_again).count("carp-sidecar-node-") == 1, "the label has followed")
@@ -104,22 +110,37 @@ def test_a_newcomers_path_and_the_first_upgrade(reader: Reader, control_plane: C
         (reader_of_status,) = reader.played[2:]
         assert reader_of_status.endswith("exec daemonset/carp-sidecar -- carp-sidecar status")
 
-        reader.write("values.yaml", f"{values}  preempt: false\n")
+        pods = daemons.pods
+        reader.write("values.yaml", f"{values}  dead_ratio: 4\n")
         (plain,) = blocks(UPGRADE.split("\n## ", 1)[0], "sh")
         assert "successfully rolled out" in reader.types(plain)
-
-        reader.write("values.yaml", f"{values}  dead_ratio: 4\n")
-        moves = len(daemons.masters)
-        (ordered,) = blocks(section(UPGRADE, "What the VIPs do meanwhile"), "sh")
-        assert reader.types(ordered).count("deleted") == len(NODES)
-        assert len(daemons.masters) == moves + 1, "the VIP moved once"
         config = control_plane.admin.request("GET", "/api/v1/namespaces/carp/configmaps/carp-sidecar")
         assert "dead_ratio: 4" in config["data"]["config.yaml"]
+        (look,) = blocks(section(UPGRADE, "What needs no new pods"), "sh")
+        reader.types(look)
+        asked = [line.split()[4] for line in reader.played[-len(NODES) :]]
+        assert set(asked) == {f"pod/{name}" for name in pods}, "the same pods: nothing was restarted"
 
+        reader.write("values.yaml", with_tag(values, "two"))
+        assert "successfully rolled out" in reader.types(plain)
+        assert not set(daemons.pods) & set(pods), "another image: all were"
         (back,) = blocks(section(UPGRADE, "Back"), "sh")
         assert "successfully rolled out" in reader.types(back)
         config = control_plane.admin.request("GET", "/api/v1/namespaces/carp/configmaps/carp-sidecar")
-        assert "dead_ratio" not in config["data"]["config.yaml"]
+        assert "dead_ratio: 4" in config["data"]["config.yaml"]
+
+        ordered, by_hand = blocks(section(UPGRADE, "What the VIPs do in a rollout"), "sh")
+        for tag in ("three", "four"):
+            moves, pods = len(daemons.masters), daemons.pods
+            reader.write("values.yaml", with_tag(values, tag))
+            assert "condition met" in reader.types(ordered)
+            assert not set(daemons.pods) & set(pods)
+            assert len(daemons.masters) == moves + 1, "the VIP moved once"
+
+        moves = len(daemons.masters)
+        reader.write("values.yaml", with_tag(values, "five"))
+        assert reader.types(by_hand).count("deleted") == len(NODES)
+        assert len(daemons.masters) == moves + 1, "the VIP moved once"
 
         (away,) = blocks(section(UPGRADE, "Away"), "sh")
         assert "uninstalled" in reader.types(away)

@@ -1,11 +1,15 @@
 """The parts of a cluster that a bare API server lacks: a DaemonSet's controller, kubelets, and sidecars that elect.
 
 It keeps one pod of the DaemonSet on each node, says of each what a kubelet says of one that runs, ends those that are
-deleted, and labels the roles as sidecars without preemption would: who is master stays it until its pod is deleted.
+deleted, keeps a ControllerRevision of each template, and labels the roles as sidecars without preemption would: who is
+master stays it until its pod is deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +28,7 @@ class Daemons:
         self._admin = admin
         self._namespace = namespace
         self._name = name
-        self._strategy = ""
+        self._revisions: list[str] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="daemons", daemon=True)
 
@@ -38,6 +42,12 @@ class Daemons:
         self._over.set()
         self._thread.join()
 
+    @property
+    def pods(self) -> list[str]:
+        """The names of the pods that are there."""
+        path = f"/apis/apps/v1/namespaces/{self._namespace}/daemonsets/{self._name}"
+        return [pod["metadata"]["name"] for pod in self._pods(self._admin.request("GET", path))]
+
     def _work(self) -> None:
         while not self._over.wait(_EVERY):
             try:
@@ -49,7 +59,7 @@ class Daemons:
     def _turn(self) -> None:
         path = f"/apis/apps/v1/namespaces/{self._namespace}/daemonsets/{self._name}"
         daemonset = self._admin.request("GET", path)
-        template, generation = daemonset["spec"]["template"], str(daemonset["metadata"]["generation"])
+        template, generation = daemonset["spec"]["template"], self._revision(daemonset)
         pods = {pod["spec"]["nodeName"]: pod for pod in self._pods(daemonset)}
         rolling = daemonset["spec"]["updateStrategy"]["type"] == "RollingUpdate"
         old = [pod for pod in pods.values() if self._generation(pod) != generation]
@@ -81,13 +91,30 @@ class Daemons:
         wanted = daemonset["spec"]["selector"]["matchLabels"]
         return self._admin.list_pods(self._namespace, ",".join(f"{key}={value}" for key, value in wanted.items()))
 
+    def _revision(self, daemonset: dict[str, Any]) -> str:
+        """The name of the template's revision, as its hash is; one that comes again is the newest again."""
+        template = daemonset["spec"]["template"]
+        name = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
+        if self._revisions[-1:] != [name]:
+            path = f"/apis/apps/v1/namespaces/{self._namespace}/controllerrevisions"
+            labels = {**daemonset["spec"]["selector"]["matchLabels"], "controller-revision-hash": name}
+            owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": self._name}
+            owner["uid"] = daemonset["metadata"]["uid"]
+            metadata = {"name": f"{self._name}-{name}", "labels": labels, "ownerReferences": [owner]}
+            with contextlib.suppress(ApiError):  # there is none yet
+                self._admin.request("DELETE", f"{path}/{metadata['name']}")
+            revision = {"metadata": metadata, "data": {"template": template}, "revision": len(self._revisions) + 1}
+            self._admin.request("POST", path, revision)
+            self._revisions.append(name)
+        return name
+
     @staticmethod
     def _generation(pod: dict[str, Any]) -> str:
-        return str(pod["metadata"]["labels"].get("pod-template-generation"))
+        return str(pod["metadata"]["labels"].get("controller-revision-hash"))
 
     def _begin(self, template: dict[str, Any], node: str, generation: str) -> None:
         name = f"{self._name}-{node}-{generation}"
-        labels = {**template["metadata"]["labels"], "pod-template-generation": generation, "carp-role": "backup"}
+        labels = {**template["metadata"]["labels"], "controller-revision-hash": generation, "carp-role": "backup"}
         path = f"/api/v1/namespaces/{self._namespace}/pods"
         spec = {**template["spec"], "nodeName": node}
         self._admin.request("POST", path, {"metadata": {"name": name, "labels": labels}, "spec": spec})

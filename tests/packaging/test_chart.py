@@ -207,6 +207,46 @@ def test_what_can_not_change_live_is_in_the_pods_environment_and_a_rollout_one_n
     assert spec["minReadySeconds"] == 10
 
 
+def test_ordered_is_a_job_that_restarts_the_masters_last(helm: Helm) -> None:
+    ordered = ("--set", "updateStrategy.type=Ordered")
+    found = helm.template("--values", EXAMPLES / "active-active.yaml", *ordered)
+    assert only(found, "DaemonSet")["spec"]["updateStrategy"] == {"type": "OnDelete"}
+    job = only(found, "Job")["spec"]["template"]["spec"]
+    (run,) = job["containers"]
+    assert run["command"] == ["python3", "-c", (CHART / "files/ordered_rollout.py").read_text()]
+    selector = "app.kubernetes.io/name=carp-sidecar,app.kubernetes.io/instance=carp-sidecar"
+    assert run["args"] == ["carp", "carp-sidecar", selector, "carp-role-web", "carp-role-db"]
+    assert run["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert job["securityContext"]["runAsNonRoot"] is True
+    roles = {each["metadata"]["name"]: each["rules"] for each in found if each["kind"] == "Role"}
+    granted = {
+        name: {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+        for name, rules in roles.items()
+    }
+    assert granted["carp-sidecar-rollout"] == {
+        ("get", "daemonsets"),
+        ("list", "controllerrevisions"),
+        ("list", "pods"),
+        ("delete", "pods"),
+    }
+    assert ("delete", "pods") not in granted["carp-sidecar"]
+    assert job["serviceAccountName"] == "carp-sidecar-rollout"
+
+
+def test_the_job_is_another_where_the_pods_are_and_only_there(helm: Helm) -> None:
+    def name(*options: str) -> str:
+        found = helm.template(*GROUP, *SECRET, "--set", "updateStrategy.type=Ordered", *options)
+        return str(only(found, "Job")["metadata"]["name"])
+
+    assert name() == name("--set", "config.dead_ratio=4")
+    assert name() != name("--set", "image.tag=other")
+    without = helm.template(*GROUP, *SECRET)
+    assert not [each for each in without if "rollout" in each["metadata"]["name"]]
+    on_delete = helm.template(*GROUP, *SECRET, "--set", "updateStrategy.type=OnDelete")
+    assert only(on_delete, "DaemonSet")["spec"]["updateStrategy"] == {"type": "OnDelete"}
+    assert not [each for each in on_delete if each["kind"] == "Job"]
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -224,6 +264,10 @@ def test_what_can_not_change_live_is_in_the_pods_environment_and_a_rollout_one_n
         (("--set", "config.password=secret"), "additional properties 'password' not allowed"),
         (("--set", "pasword.key=x"), "additional properties 'pasword' not allowed"),
         (("--set", "podDisruptionBudget.minAvailable=50%"), "at '/podDisruptionBudget/minAvailable': got string"),
+        (
+            (*GROUP, *SECRET, "--set", "updateStrategy.type=Ordered,config.kubernetes=off"),
+            "updateStrategy.type: Ordered asks the pods' labels who is master",
+        ),
         (
             (*GROUP, *SECRET, "--set", "podMonitor.enabled=true,config.http_listen=127.0.0.1:9112"),
             "config.http_listen: Prometheus cannot reach 127.0.0.1:9112",
