@@ -84,6 +84,10 @@ bench-failover: $(STAMP) ## Failover beside ucarp and keepalived, into docs/benc
 bench-failover-soak: $(STAMP) ## Before it: the fastest settings that hold a stable master (root, idle machine, SOAK_SECONDS=600)
 	@$(BIN)/python -m bench.failover soak --seconds $(or $(SOAK_SECONDS),600)
 
+.PHONY: bench-mirror
+bench-mirror: $(STAMP) cluster-tools ## What the mirror costs an API server, 200 agents, into docs/benchmarks/mirror.md (8 minutes, MIRROR="--agents 50")
+	@$(BIN)/python -m bench.mirror $(MIRROR)
+
 mutants: $(STAMP) ## Bugs planted in the protocol, then all small changes to it: each must make a test fail (hours)
 	@$(BIN)/python -m tests.mutation.plant
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,6 +79,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rules = ["-" * width + ("-:" if at else "--") for at, width in enumerate(widths)]
     return "\n".join([line(header), f"|{'|'.join(rules)}|", *(line(row) for row in rows)]) + "\n"
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph in lines of at most 120 columns."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def page(report: Report) -> str:

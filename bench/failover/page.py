@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from bench.failover.aims import ahead, aims, seconds
 from bench.failover.cells import Cell, Cells
 from bench.failover.setups import EXPLAINED, Fault, Setup, Timing
 from bench.failover.store import Book
-from bench.page import table
+from bench.page import paragraph, table
 
 _HEAD = """\
 # Failover, side by side
@@ -56,7 +55,7 @@ def _machine(book: Book) -> str:
     loads = sorted(one.load for one in book.outcomes)
     begun, ended = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in (min(times), max(times)))
     late = sorted(one.pause for one in book.outcomes)
-    return _paragraph(
+    return paragraph(
         f"Measured from {begun} to {ended} UTC, {on.cores} cores of {on.processor}, Linux {on.kernel}, Python "
         f"{on.python}. Load average {loads[0]:.1f} to {loads[-1]:.1f}, {loads[len(loads) // 2]:.1f} in the median. "
         f"The observer's longest pause in a run: {seconds(late[len(late) // 2])} in the median, "
@@ -86,7 +85,7 @@ def _settings(book: Book, cells: Cells) -> str:
     if book.fastest is None:
         return text
     fastest = book.fastest
-    text += "\n" + _paragraph(
+    text += "\n" + paragraph(
         f"*Fastest* is the fastest that held a stable master for {fastest.seconds:.0f} s (`make bench-failover-soak`, "
         f"load average {fastest.load:.1f}). These did not:"
     )
@@ -106,7 +105,7 @@ def _costs(cells: Cells) -> str:
             )
     if not rows:
         return ""
-    text = _paragraph(
+    text = paragraph(
         "Of both its groups: CPU time per second (and in % of a core by process), and memory as PSS, as if only "
         "these processes ran on the machine. Ours with all three processes; the sum of the CPU leaves out the agent, "
         "which has no API server here and tries to reach one every second."
@@ -154,10 +153,6 @@ def _row(cells: Cells, setup: Setup, fault: Fault, version: int) -> list[str]:
 
 _LEAVES = (Fault.CRASH, Fault.FREEZE, Fault.LINK_DOWN, Fault.STOP)
 """Where the node could have taken the VIP off, or its kernel."""
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False) + "\n"
 
 
 def _capped(value: float, cell: Cell) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
-_ITS_OWN = frozenset({"PUT leases", "DELETE leases"})
+ITS_OWN = frozenset({"PUT leases", "DELETE leases"})
 """The API server renews a Lease in kube-system that tells of itself, and clears away those of others that are gone; the
 mirror neither puts nor deletes Leases."""
 
@@ -29,7 +29,7 @@ def watches(metrics: str) -> Counter[str]:
 
 def writes(requests: Mapping[str, int]) -> dict[str, int]:
     """Return those that change something, but for what the API server does by itself."""
-    return {name: n for name, n in requests.items() if n and name.partition(" ")[0] in _WRITES and name not in _ITS_OWN}
+    return {name: n for name, n in requests.items() if n and name.partition(" ")[0] in _WRITES and name not in ITS_OWN}
 
 
 def between(before: Counter[str], after: Counter[str]) -> dict[str, int]:
