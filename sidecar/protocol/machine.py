@@ -163,8 +163,7 @@ class Group:
         """
         self.config = config
         if self._mastership is not None:
-            self._mastership = self._clockwork(now)
-            return [*self._advertise(self._mastership, now), effects.Bind()]
+            return self._begin_mastership(now, wait=self._mastership.waits_for(now))
         if self.role is Role.BACKUP and self._down_reason is Reason.MASTER_DOWN:
             self._arm_down(now + self.master_down)
         return []
@@ -242,6 +241,7 @@ class Group:
             return []
         cause = self._cause_to_take_over(advert, now)
         if cause is not None:
+            self._ears.expect_copies(ear, now=now, until=now + LETS_GO_WITHIN)
             # Of two masters the one that we follow deals with the other; a third would only join in.
             if ear.master != advert.source and now - self._ears.followed_at < self.interval:
                 return []
@@ -284,9 +284,8 @@ class Group:
                 f"this node every {us.interval:.3f} s, demotion {us.demotion}"
             )
             # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce. And it
-            # may wait with its bind until we have let go.
-            tells = mastership.leased and advert.sealed and not yields
-            self._tells = advert.source if tells else None
+            # may wait with its bind until we have let go; where we wait ourselves, that is somebody else's to say.
+            self._tells = advert.source if advert.sealed and not (yields or mastership.waits) else None
             done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
             # The other family's timer rests until somebody is heard there: what it does not hear proves nothing now.
             self._arm_down(now + self.master_down)
@@ -298,7 +297,8 @@ class Group:
             return done
         ear.heard_at = now
         if mastership.waits:
-            return self._bind(mastership, now)  # a last word of the one before
+            # A last word of the one before, or what made us stand up, over the other family.
+            return [] if ear.is_copy(now) else self._bind(mastership, now)
         listener = advert.source if advert.sealed else None  # strangers such as ucarp listen to no unicast
         if not mastership.may_reply(listener, now):
             return []
@@ -474,15 +474,15 @@ class Group:
         self._prove()
         self._ears.forget()
         self._yields_until = -math.inf
-        self._mastership = self._clockwork(now, wait=self._wait_for_living(reason))
-        # The advert first: it stops the other backups while the kernel binds, and has a living master let go.
-        bind = [] if self._mastership.waits else [effects.Bind()]
-        return [*self._advertise(self._mastership, now), *bind, changed]
+        return [*self._begin_mastership(now, wait=self._wait_for_living(reason)), changed]
 
-    def _clockwork(self, now: float, *, wait: float = 0.0) -> Mastership:
+    def _begin_mastership(self, now: float, *, wait: float) -> list[Effect]:
         config = self.config
         patience = timing.patience(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
-        return Mastership(now, interval=self.interval, lease=config.lease, patience=patience, wait=wait)
+        mastership = Mastership(now, interval=self.interval, lease=config.lease, patience=patience, wait=wait)
+        self._mastership = mastership
+        # The advert first: it stops the other backups while the kernel binds, and has a living master let go.
+        return [*self._advertise(mastership, now), *([] if mastership.waits else [effects.Bind()])]
 
     def _become_backup(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Begin to listen, at the start or when the link returns."""

@@ -129,6 +129,10 @@ class Mastership:
         """Whether Bind has to wait until the one before has let go."""
         return self._bind_at < math.inf
 
+    def waits_for(self, now: float) -> float:
+        """Return for how many seconds."""
+        return max(0.0, self._bind_at - now) if self.waits else 0.0
+
     def bind_due(self, now: float) -> bool:
         """Tell whether he has had his time."""
         return now >= self._bind_at

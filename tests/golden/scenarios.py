@@ -95,6 +95,20 @@ def preempt() -> Conversation:
     return talk
 
 
+def preempt_in_both_families() -> Conversation:
+    """Over two families the same advert arrives twice: its copy is no word that the one before has let go."""
+    talk = Conversation(
+        {"second_source": IPv6Address("fe80::1")},
+        {"second_source": IPv6Address("fe80::2"), "advskew": 100},
+        preempt=True,
+    )
+    talk.start(1)
+    talk.until(4.5)
+    talk.start(0)
+    talk.until(6.5)
+    return talk
+
+
 def no_preempt() -> Conversation:
     """Without preempt, a faster node follows the master that is there."""
     talk = Conversation({}, {"advskew": 100})

@@ -528,10 +528,11 @@ def test_but_not_where_it_is_something_else_by_then(then: events.Event) -> None:
     assert AdvertiseTo not in kinds(group.handle(RELEASED, at + 0.4))
 
 
-def test_who_yields_before_its_lease_stands_says_nothing() -> None:
+def test_who_yields_before_its_lease_stands_tells_too() -> None:
+    """Its kernel may hold the VIPs already, or still those of the settings before."""
     group, at = master(replace(BASE, advskew=10), leased=False)
     assert kinds(group.handle(advert(advskew=9, sealed=True), at)) == [Release, RoleChanged]
-    assert group.handle(RELEASED, at) == ()
+    assert kinds(group.handle(RELEASED, at)) == [AdvertiseTo]
 
 
 # Taking over from a master that is alive -----------------------------------------------------------------------------
@@ -565,6 +566,39 @@ def test_or_when_he_has_had_his_time(sealed: bool, wait: float) -> None:
     assert group.handle(TICK, 2.0 + wait / 2) == ()
     assert kinds(group.handle(TICK, 2.0 + wait)) == [Advertise, Bind]
     assert kinds(group.handle(LEASED, 2.0 + wait)) == [Announce]
+
+
+def test_what_made_it_stand_up_is_no_last_word_over_the_other_family() -> None:
+    config = replace(DUAL, preempt=True)
+    worse = {"advskew": 10, "sealed": True}
+    for first, second in ((PEER, PEER6), (PEER6, PEER)):
+        group = started(config)
+        assert kinds(group.handle(advert(source=first, **worse), 2.0)) == [Advertise, RoleChanged]
+        assert group.handle(advert(source=second, **worse), 2.001) == ()
+        assert kinds(group.handle(advert(source=second, **worse), 2.01)) == [Advertise, Bind]
+
+
+def test_who_stood_up_in_turn_has_heard_both_families_before() -> None:
+    group = started(replace(DUAL, advskew=100))
+    worse = {"advskew": 200, "demotion": 1, "sealed": True}
+    group.handle(advert(**worse), 2.0)
+    group.handle(advert(source=PEER6, **worse), 2.001)
+    assert kinds(group.handle(TICK, group.deadline() or 0.0)) == [Advertise, RoleChanged]
+    assert kinds(group.handle(advert(source=PEER6, **worse), 2.1)) == [Advertise, Bind]
+
+
+def test_a_copy_that_was_lost_is_not_waited_for_longer_than_the_other_s_time() -> None:
+    group = started(replace(DUAL, preempt=True, advbase=2))
+    group.handle(advert(advbase=3, sealed=True), 2.0)
+    assert kinds(group.handle(advert(advbase=3, source=PEER6, sealed=True), 2.0 + LETS_GO_WITHIN)) == [Advertise, Bind]
+
+
+def test_who_waits_goes_on_waiting_with_other_settings() -> None:
+    group = started(replace(BASE, preempt=True))
+    group.handle(advert(advskew=10, sealed=True), 2.0)
+    assert kinds(group.handle(events.Reconfigured(replace(BASE, advskew=5)), 2.1)) == [Advertise]
+    assert group.deadline() == pytest.approx(2.0 + LETS_GO_WITHIN)
+    assert kinds(group.handle(TICK, 2.0 + LETS_GO_WITHIN)) == [Advertise, Bind]
 
 
 def test_who_yields_before_it_has_bound_says_nothing() -> None:

@@ -41,7 +41,9 @@ def test_a_bind_may_have_to_wait_half_an_interval_at_most() -> None:
     mastership.begin_lease(10.25)
     assert (mastership.waits, mastership.bind_due(99.0), mastership.unanswered(12.25)) == (False, False, True)
     assert Mastership(10.0, interval=0.1, lease=2.0, patience=3.0, wait=0.25).deadline == 10.0
+    assert (mastership.waits_for(10.1), Mastership(1.0, interval=1.0, lease=2.0, patience=3.0).waits_for(0.5)) == (0, 0)
     hurried = Mastership(10.0, interval=0.1, lease=2.0, patience=3.0, wait=0.25)
+    assert (hurried.waits_for(10.02), hurried.waits_for(11.0)) == (pytest.approx(0.03), 0.0)
     hurried.advertise(10.0)
     assert hurried.deadline == 10.05
 
