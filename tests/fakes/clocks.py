@@ -110,6 +110,8 @@ class ClockedNode(Node):
                 self.drops[refused] = self.drops.get(refused, 0) + 1
                 return
             self._heard[event.source] = event.counter >> TAG_BITS
+        if isinstance(event, events.Reconfigured):
+            self._counters.change_keys(self._plan)
         super()._handle(event)
 
     def _opens(self, letter: Letter) -> DropReason | None:

@@ -59,6 +59,33 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """A planned stop that keeps the VIPs; the next run begins so long after it, as master where the lease stands."""
+
+    node: int
+    back_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """A node goes on with other settings of its own."""
+
+    node: int
+    advbase: int
+    advskew: int
+    preempt_delay: float = 0.0
+    startup_delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retune:
+    """All nodes go on with other settings that a fleet has in common."""
+
+    dead_ratio: int
+    preempt: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Demote:
     """A node is demoted by ``weight`` for ``name`` until it is given back, also where it starts anew."""
 
@@ -155,6 +182,8 @@ NodeFault = (
     | ParentPause
     | Link
     | Stop
+    | Keep
+    | Reconfigure
     | Refuse
     | Demote
     | Promote
@@ -162,4 +191,4 @@ NodeFault = (
     | Disturb
     | Occupy
 )
-Fault = NodeFault | Cut | Deaf | Partition | Heal | Loss | Mute
+Fault = NodeFault | Retune | Cut | Deaf | Partition | Heal | Loss | Mute

@@ -53,8 +53,10 @@ class Node:
     def __init__(self, lan: Lan, number: int, config: GroupConfig, demotion: int) -> None:
         self.lan = lan
         self.number = number
-        self.lease_seconds = timing.lease(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
-        self.config = replace(config, lease=self.lease_seconds)
+        self.config = self.plan = _leased(config)
+        """What the engine goes by, and what the parent wants it to."""
+        self.settings = [(-math.inf, self.config)]
+        """Since when it went by what."""
         self.demotions = {"test": demotion} if demotion else {}
         """What is taken from this node, by name, whatever becomes of its engine."""
         self.group: Group | None = None
@@ -78,6 +80,8 @@ class Node:
         self._resumes_at = -math.inf
         self._life = self._engine_life = 0
         self._reviving = False
+        self._back_after: float | None = None
+        """How long it is away once it has stopped, None: for good."""
         self._parent_free_at = 0.0
         self._parent_resumes_at = self._serves_from = -math.inf
         self._held: list[Callable[[], None]] = []
@@ -101,6 +105,15 @@ class Node:
         """As the group counts it now."""
         return 0 if self.group is None else self.group.demotion
 
+    @property
+    def had(self) -> list[GroupConfig]:
+        """All settings that may still have an effect."""
+        return [*(config for _, config in self.settings), self.plan]
+
+    def settings_at(self, time: float) -> GroupConfig:
+        """Return what it went by then."""
+        return next(config for since, config in reversed(self.settings) if since <= time)
+
     def answers(self) -> bool:
         """Tell whether the kernel holds the VIP now."""
         return self.lease_until > self.lan.now
@@ -112,6 +125,8 @@ class Node:
             self.lease_until = -math.inf
         self._engine_life += 1
         self._reviving = False
+        self._back_after = None
+        self._go_by(self.plan)
         self.group = Group(self.config)
         self.paused = self.finished = self.confirmed = False
         self._releasing = 0
@@ -126,6 +141,7 @@ class Node:
         self._stalled()
         self._engine_life += 1
         self._reviving = engine_only
+        self._back_after = None
         if not engine_only:
             self._life += 1
             self.resume_parent_now()
@@ -137,6 +153,36 @@ class Node:
         """What the parent does for an engine that died."""
         if self._reviving:
             self.start(resume=self.answers())
+
+    def keep(self, back_after: float) -> None:
+        """Stop to begin anew soon: the VIPs stay until then, where the lease stands as long."""
+        self._back_after = back_after
+        self.deliver(events.Stop(keep=True))
+
+    def come_back(self) -> None:
+        """Begin anew, once the parent before this one has done all that it was asked."""
+        if self._back_after is None or self.group is not None:
+            return
+        if self._parent_busy_until > self.lan.now:
+            self.lan.at(self._parent_busy_until, self.come_back)
+            return
+        self.start(resume=self.answers() and self._lease_ends_in_time)
+
+    def come_back_now(self) -> None:
+        if self._back_after is not None:
+            self._back_after = 0.0
+            self.come_back()
+
+    @property
+    def _parent_busy_until(self) -> float:
+        return max(self._parent_free_at, self._parent_resumes_at)
+
+    @property
+    def _lease_ends_in_time(self) -> bool:
+        """Where it is longer than peers wait, one may have taken over: then nothing is resumed over a restart."""
+        config = self.config
+        patience = timing.patience(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
+        return config.lease + self.lan.conditions.slop < patience
 
     def pause(self, seconds: float) -> None:
         self.paused = True
@@ -181,6 +227,15 @@ class Node:
         self.demotions.pop(name, None)
         self.deliver(events.Promote(name=name))
 
+    def reconfigure(self, config: GroupConfig) -> None:
+        self.plan = _leased(config)
+        self.deliver(events.Reconfigured(self.plan))
+
+    def _go_by(self, config: GroupConfig) -> None:
+        if config != self.config:
+            self.config = config
+            self.settings.append((self.lan.now, config))
+
     def disturb(self) -> None:
         if self.lease_until > self.lan.now:
             self.lease_until = -math.inf
@@ -218,6 +273,8 @@ class Node:
         if self.finished:
             self.group = None
             self._stalled()
+            if self._back_after is not None:
+                self.lan.at(now + self._back_after, self.come_back)
             return
         deadline = self.group.deadline()
         if deadline is not None:
@@ -241,6 +298,8 @@ class Node:
                 self.confirmed = error is None
             case events.LeaseReleased():
                 self._releasing -= 1
+            case events.Reconfigured(config=config):
+                self._go_by(config)
         wanted = self.group.handle(event, self.lan.now)
         for listener in self.lan.listeners:
             listener(self, event, wanted)
@@ -330,10 +389,16 @@ class Node:
             self.confirmed = False
             self.lease_until = -math.inf
             return events.LeaseAnswered(error="refused")
-        self.lease_until = self.lan.now + self.lease_seconds + self.lan.chance(self.lan.conditions.slop)
+        self.lease_until = self.lan.now + self.config.lease + self.lan.chance(self.lan.conditions.slop)
         self.lan.at(self.lease_until, lambda: None)  # so that the watchers see it end
         return events.LeaseAnswered(error=None)
 
     def _release(self) -> events.LeaseReleased:
         self.lease_until = -math.inf
         return events.LeaseReleased()
+
+
+def _leased(config: GroupConfig) -> GroupConfig:
+    """Return these settings with the lease that follows from them."""
+    lease = timing.lease(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
+    return replace(config, lease=lease)

@@ -23,6 +23,7 @@ from tests.fakes.faults import (
     Fault,
     HandOver,
     Heal,
+    Keep,
     Link,
     Loss,
     Mute,
@@ -32,8 +33,10 @@ from tests.fakes.faults import (
     Partition,
     Pause,
     Promote,
+    Reconfigure,
     Refuse,
     Restart,
+    Retune,
     Stop,
 )
 from tests.fakes.host import Change, Conditions, Node
@@ -179,6 +182,9 @@ class Lan:
                 self.muted.add(version)
             case Loss(probability):
                 self.conditions = replace(self.conditions, loss=probability)
+            case Retune(dead_ratio=dead_ratio, preempt=preempt):
+                for node in self.nodes:
+                    node.reconfigure(replace(node.plan, dead_ratio=dead_ratio, preempt=preempt))
             case _:
                 self._inject_into(self.nodes[fault.node], fault)
         self._watch()
@@ -199,8 +205,18 @@ class Lan:
             case Link(up=up) if node.link_up != up:
                 node.link_up = up
                 node.deliver(events.LinkChanged(up=up))
+            case _:
+                self._ask(node, fault)
+
+    def _ask(self, node: Node, fault: NodeFault) -> None:
+        """Let somebody ask something of a node, if it is no fault of its lease."""
+        match fault:
             case Stop():
                 node.deliver(events.Stop())
+            case Keep(back_after=delay) if node.group is not None:
+                node.keep(delay)
+            case Reconfigure():
+                node.reconfigure(_changed(node.plan, fault))
             case Demote(name=name, weight=weight):
                 node.demote(name, weight)
             case Promote(name=name):
@@ -230,7 +246,7 @@ class Lan:
         self.deaf.clear()
 
     def settle(self) -> None:
-        """End every fault that can end by itself: cuts, loss, pauses, refusals, an engine's absence."""
+        """End every fault that can end by itself: cuts, loss, pauses, refusals, an engine's absence, a restart."""
         self._heal()
         self.conditions = replace(self.conditions, loss=0.0)
         for node in self.nodes:
@@ -238,6 +254,7 @@ class Lan:
             node.resume_now()
             node.resume_parent_now()
             node.revive()
+            node.come_back_now()
 
     def contenders(self) -> list[Node]:
         """Return the nodes that could be master."""
@@ -245,3 +262,8 @@ class Lan:
 
     def masters(self) -> list[Node]:
         return [node for node in self.nodes if node.role is Role.MASTER]
+
+
+def _changed(config: GroupConfig, fault: Reconfigure) -> GroupConfig:
+    own = {field: getattr(fault, field) for field in ("advbase", "advskew", "preempt_delay", "startup_delay")}
+    return replace(config, **own)

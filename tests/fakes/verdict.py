@@ -6,11 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sidecar.protocol.types import Reason, Role
+from sidecar.protocol.types import GroupConfig, Reason, Role
 from tests.fakes.clocks import Attack, ClockStep
-from tests.fakes.faults import Cut, Deaf, Fault, Heal, Loss, Mute, Partition, Promote
+from tests.fakes.faults import Cut, Deaf, Fault, Heal, Loss, Mute, Partition, Promote, Retune
 from tests.fakes.lan import Lan
-from tests.fakes.watchers import Balance, KeptLease, bound, down, interval, no_two_answerers, no_two_masters, rank
+from tests.fakes.watchers import (
+    Balance,
+    KeptLease,
+    Strangers,
+    bound,
+    down,
+    no_two_answerers,
+    no_two_masters,
+    rank,
+    shortest_interval,
+)
 
 Story = Sequence[tuple[float, Fault | ClockStep | Attack]]
 """(seconds since the one before, fault)."""
@@ -22,7 +32,7 @@ def check_story(lan: Lan, story: Story) -> int:
     Returns how many steps the story took.
     """
     lan.watchers += [no_two_masters(lan), no_two_answerers(lan), KeptLease(lan)]
-    lan.listeners.append(Balance())
+    lan.listeners += [Balance(), Strangers()]
     lan.start()
     play(lan, story)
     steps = lan.steps
@@ -44,7 +54,7 @@ def play(lan: Lan, story: Story) -> None:
                 lan.inject(type(fault)(sender % count, receiver % count))
             case Partition(members):
                 lan.inject(Partition(frozenset(n % count for n in members)))
-            case Heal() | Loss() | Mute():
+            case Heal() | Loss() | Mute() | Retune():
                 lan.inject(fault)
             case _:
                 lan.inject(replace(fault, node=fault.node % count))
@@ -77,21 +87,22 @@ def check_recovery(lan: Lan) -> None:
 def check_no_storm(lan: Lan) -> None:
     """Rivals answer one another at most once per interval, whatever was lost, repeated or late."""
     for node in lan.nodes:
-        changes = sum(change.node == node.number for change in lan.history)
-        assert node.sent <= 2 * (lan.now / interval(node) + 1) + 2 * changes
+        changes = sum(change.node == node.number for change in lan.history) + len(node.settings)
+        assert node.sent <= 2 * (lan.now / shortest_interval(node) + 1) + 2 * changes
 
 
 def check_delays(lan: Lan) -> None:
     """Nobody leads before its start-up delay is over, nor preempts before its preempt delay is."""
-    began: dict[int, float] = {}
+    began: dict[int, tuple[float, GroupConfig]] = {}
     for change in lan.history:
-        config = lan.nodes[change.node].config
         match change.reason:
             case Reason.START | Reason.LINK_UP:
-                began[change.node] = change.at
+                began[change.node] = change.at, lan.nodes[change.node].settings_at(change.at)
             case Reason.RESUMED:
-                began[change.node] = -math.inf
+                began[change.node] = -math.inf, lan.nodes[change.node].config
             case Reason.PREEMPT:
-                assert change.at >= began[change.node] + max(config.startup_delay, config.preempt_delay)
+                since, config = began[change.node]
+                assert change.at >= since + max(config.startup_delay, config.preempt_delay)
             case _ if change.after is Role.MASTER:
-                assert change.at >= began[change.node] + config.startup_delay
+                since, config = began[change.node]
+                assert change.at >= since + config.startup_delay

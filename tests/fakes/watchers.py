@@ -9,18 +9,30 @@ from itertools import combinations
 from sidecar.protocol import effects, events, timing
 from sidecar.protocol.demotion import ADVSKEW_AT_MOST, HARD, MOST_ON_WIRE
 from sidecar.protocol.machine import LEASE, Group
-from sidecar.protocol.types import BOW_OUT, Role
+from sidecar.protocol.types import BOW_OUT, GroupConfig, Role
 from tests.fakes.host import Node
 from tests.fakes.lan import Lan
 
 
 def down(node: Node) -> float:
-    config = node.config
+    return _down(node.config)
+
+
+def _down(config: GroupConfig) -> float:
     return timing.master_down(advbase=config.advbase, advskew=config.advskew, dead_ratio=config.dead_ratio)
 
 
 def interval(node: Node) -> float:
-    return timing.interval(advbase=node.config.advbase, advskew=node.config.advskew)
+    return _interval(node.config)
+
+
+def _interval(config: GroupConfig) -> float:
+    return timing.interval(advbase=config.advbase, advskew=config.advskew)
+
+
+def shortest_interval(node: Node) -> float:
+    """The shortest that it has ever had."""
+    return min(map(_interval, node.had))
 
 
 def rank(node: Node) -> tuple[int, float]:
@@ -40,12 +52,13 @@ def bound(lan: Lan) -> float:
 
     One is the grace for who woke late, two are for rivals to settle it. Whose kernel refused the VIP waits before that.
     """
-    timers = max(down(node) for node in lan.nodes)
-    leases = max(node.lease_seconds for node in lan.nodes) + lan.conditions.slop
-    delays = max(max(node.config.startup_delay, node.config.preempt_delay) for node in lan.nodes)
+    had = [config for node in lan.nodes for config in node.had]  # what began under old settings may go on
+    timers = max(map(_down, had))
+    leases = max(config.lease for config in had) + lan.conditions.slop
+    delays = max(max(config.startup_delay, config.preempt_delay) for config in had)
     standing = [each for node in lan.nodes if node.group for each in node.group.demotions.standing()]
     refused = max([each.until - lan.now for each in standing if each.name == LEASE], default=0.0)
-    intervals = max(interval(node) for node in lan.nodes)
+    intervals = max(map(_interval, had))
     return max(0.0, refused) + delays + max(timers, leases) + 3 * intervals + 10 * moment(lan)
 
 
@@ -62,18 +75,21 @@ class AtMost:
         self._both = both
         self._seconds = seconds
         self._since: dict[tuple[int, int], float] = {}
+        self._most: dict[tuple[int, int], float] = {}
+        """The longest that they were allowed since then: settings may change."""
 
     def __call__(self) -> None:
         now = self._lan.now
         for first, second in combinations(self._lan.nodes, 2):
             pair = (first.number, second.number)
             lasted = now - self._since.get(pair, now)
-            most = self._seconds(first, second)
+            most = self._most[pair] = max(self._seconds(first, second), self._most.get(pair, 0.0))
             assert lasted <= most, f"nodes {pair} for {lasted:.4f} s, at most {most:.4f} s, at {now:.4f}"
             if self._both(first, second):
                 self._since.setdefault(pair, now)
             else:
                 self._since.pop(pair, None)
+                self._most.pop(pair, None)
 
 
 def hear_each_other(lan: Lan, first: Node, second: Node) -> bool:
@@ -168,3 +184,22 @@ class Balance:
             if isinstance(effect, effects.Advertise):
                 assert effect.demotion == owed
                 assert effect.advskew in {advskew, BOW_OUT}
+
+
+class Strangers:
+    """Nobody becomes master while a stranger answers, unless it has been master or has heard a member before."""
+
+    def __init__(self) -> None:
+        self._until: dict[Group, float] = {}
+        self._proven: set[Group] = set()
+
+    def __call__(self, node: Node, event: events.Event, wanted: tuple[effects.Effect, ...]) -> None:
+        assert node.group is not None
+        match event:
+            case events.AdvertReceived() | events.Start(resume=True):
+                self._proven.add(node.group)
+            case events.Occupied(seconds=seconds):
+                self._until[node.group] = node.lan.now + seconds
+        if any(isinstance(effect, effects.RoleChanged) and effect.after is Role.MASTER for effect in wanted):
+            assert node.group in self._proven or node.lan.now >= self._until.get(node.group, node.lan.now)
+            self._proven.add(node.group)

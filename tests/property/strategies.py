@@ -25,6 +25,7 @@ from tests.fakes.faults import (
     Fault,
     HandOver,
     Heal,
+    Keep,
     Link,
     Loss,
     Mute,
@@ -33,8 +34,10 @@ from tests.fakes.faults import (
     Partition,
     Pause,
     Promote,
+    Reconfigure,
     Refuse,
     Restart,
+    Retune,
     Stop,
 )
 
@@ -93,8 +96,18 @@ def fleets(
     ]
 
 
-def stories(unit: float, *, demoted: bool = True) -> st.SearchStrategy[list[tuple[float, Fault]]]:
-    """Lists of (seconds since the one before, fault); ``unit`` is about a master-down interval."""
+def stories(
+    unit: float,
+    *,
+    demoted: bool = True,
+    skews: st.SearchStrategy[int] = SKEWS,
+    advbases: Sequence[int] = (1,),
+    dead_ratios: Sequence[int] = (3,),
+) -> st.SearchStrategy[list[tuple[float, Fault]]]:
+    """Lists of (seconds since the one before, fault); ``unit`` is about a master-down interval.
+
+    Settings that change stay as ``fleets`` has them.
+    """
     short = st.floats(0, 2 * unit)
     kinds: list[st.SearchStrategy[Fault]] = [
         st.builds(Crash, NODE),
@@ -104,6 +117,9 @@ def stories(unit: float, *, demoted: bool = True) -> st.SearchStrategy[list[tupl
         st.builds(ParentPause, NODE, short),
         st.builds(Link, NODE, st.booleans()),
         st.builds(Stop, NODE),
+        st.builds(Keep, NODE, short),
+        st.builds(Reconfigure, NODE, st.sampled_from(advbases), skews, DELAYS, DELAYS),
+        st.builds(Retune, st.sampled_from(dead_ratios), st.booleans()),
         st.builds(Refuse, NODE, st.integers(1, 2)),
         st.builds(Disturb, NODE),
         st.builds(Occupy, NODE, st.floats(0.1, 2.5)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,26 @@ from hypothesis import strategies as st
 
 from sidecar.protocol.machine import STAGGER
 from sidecar.protocol.types import GroupConfig, Reason, Role
-from tests.fakes.faults import Crash, Cut, EngineCrash, Fault, Heal, Mute, Pause, Restart, Stop
+from tests.fakes.faults import (
+    Crash,
+    Cut,
+    EngineCrash,
+    Fault,
+    Heal,
+    Keep,
+    Mute,
+    Occupy,
+    Pause,
+    Reconfigure,
+    Restart,
+    Retune,
+    Stop,
+)
 from tests.fakes.host import Conditions, Node
 from tests.fakes.lan import Lan
 from tests.fakes.verdict import check_story
 from tests.fakes.watchers import AtMost, bound, down, interval, moment, rank
-from tests.property.strategies import SEEDS, SOURCES, demotions, examples, fleets, stories
+from tests.property.strategies import DELAYS, NODE, SEEDS, SKEWS, SOURCES, demotions, examples, fleets, stories
 
 # Any story ---------------------------------------------------------------------------------------------------------
 
@@ -51,6 +66,9 @@ def test_demotions_balance(configs: list[GroupConfig], story: list[tuple[float, 
 
 
 FAST = Conditions(delay=0.0002, wake=0.0002, work=0.0002)
+SUB_SECOND: dict[str, Any] = {"advbases": (0,), "skews": st.integers(4, 64)}
+DEMOTED: dict[str, Any] = {"advbases": (0,), "skews": st.integers(24, 64)}
+MIXED: dict[str, Any] = {"advbases": (1, 2, 5), "dead_ratios": (3, 4)}
 
 
 @pytest.mark.parametrize(
@@ -58,9 +76,9 @@ FAST = Conditions(delay=0.0002, wake=0.0002, work=0.0002)
     [
         # Adverts every 16 to 250 ms; the kernel's shortest lease outlasts the takeover after a crash here.
         # A demoted node whose timer is shorter than a better one's interval would stand up again and again.
-        (fleets(advbases=(0,), skews=st.integers(4, 64)), FAST, stories(0.2, demoted=False)),
-        (fleets(advbases=(0,), skews=st.integers(24, 64)), FAST, stories(0.2)),
-        (fleets(advbases=(1, 2, 5), dead_ratios=(3, 4)), Conditions(), stories(8.0, demoted=False)),
+        (fleets(**SUB_SECOND), FAST, stories(0.2, demoted=False, **SUB_SECOND)),
+        (fleets(**DEMOTED), FAST, stories(0.2, **DEMOTED)),
+        (fleets(**MIXED), Conditions(), stories(8.0, demoted=False, **MIXED)),
     ],
     ids=["under-a-second", "under-a-second-demoted", "mixed-advbase"],
 )
@@ -104,6 +122,19 @@ def watch_handover(lan: Lan, *, together: float = 0.0) -> Node:
 
     lan.watchers.append(AtMost(lan, both, seconds))
     return old
+
+
+def watch_answers(lan: Lan, *, pause: float) -> None:
+    """Let there be nobody who answers for ``pause`` seconds at most, if somebody answers now."""
+    silent_since: float | None = None
+
+    def watch() -> None:
+        nonlocal silent_since
+        since = lan.now if silent_since is None else silent_since
+        assert lan.now - since <= pause, f"nobody answered from {since:.4f} to {lan.now:.4f}"
+        silent_since = None if any(node.answers() for node in lan.nodes) else since
+
+    lan.watchers.append(watch)
 
 
 def first_takeover(lan: Lan, *, since: float) -> float:
@@ -191,6 +222,81 @@ def test_an_engine_that_is_back_within_the_lease_goes_on_as_master(lan: Lan, sec
     assert len(lan.masters()) == 1
     if back_in_time:
         assert [(change.node, change.reason) for change in lan.history[before:]] == [(old.number, Reason.RESUMED)]
+
+
+@examples(100)
+@given(calm_lans(), st.floats(0, 2))
+def test_a_restart_that_keeps_the_vips_within_the_lease_is_nothing_to_anybody_else(lan: Lan, seconds: float) -> None:
+    (old,) = lan.masters()
+    before = len(lan.history)
+    watch_answers(lan, pause=0.0)
+    lan.inject(Keep(old.number, seconds))
+    lan.run(20)
+    assert [(change.node, change.reason) for change in lan.history[before:]] == [(old.number, Reason.RESUMED)]
+
+
+@examples(100)
+@given(calm_lans(), st.floats(2, 8))
+def test_a_restart_that_takes_longer_never_makes_two_answer(lan: Lan, seconds: float) -> None:
+    old = watch_handover(lan)
+    stop = lan.now
+    lan.inject(Keep(old.number, seconds))
+    lan.run(20)
+    assert len(lan.masters()) == 1
+    if seconds > max(map(down, lan.nodes)) + moment(lan):
+        earliest = min(down(node) for node in lan.nodes if node is not old)
+        assert earliest <= first_takeover(lan, since=stop) <= earliest + moment(lan)
+        assert Reason.RESUMED not in {change.reason for change in lan.history}
+
+
+@examples(100)
+@given(calm_lans(), SKEWS, DELAYS, st.sampled_from((3, 4)), st.floats(0, 2))
+def test_other_settings_of_a_master_are_no_outage(
+    lan: Lan, advskew: int, delay: float, dead_ratio: int, later: float
+) -> None:
+    (master,) = lan.masters()
+    before = len(lan.history)
+    watch_answers(lan, pause=0.0 if not master.config.preempt else 5 * moment(lan))
+    lan.inject(Reconfigure(master.number, 1, advskew, preempt_delay=delay))
+    lan.run(later)
+    lan.inject(Retune(dead_ratio, preempt=master.config.preempt))
+    lan.run(20)
+    (left,) = lan.masters()
+    better = master.config.preempt and left is not master
+    assert {change.reason for change in lan.history[before:]} == (
+        {Reason.PREEMPT, Reason.BETTER_MASTER} if better else set()
+    )
+    assert left.config.advskew <= master.config.advskew
+
+
+@examples(100)
+@given(calm_lans(), NODE, SKEWS)
+def test_who_returns_or_becomes_better_answers_only_once_the_one_before_has_let_go(
+    lan: Lan, number: int, advskew: int
+) -> None:
+    node = lan.nodes[number % len(lan.nodes)]
+    lan.inject(Crash(node.number))
+    lan.inject(Reconfigure(node.number, 1, advskew))
+    lan.inject(Retune(3, preempt=True))
+    lan.run(bound(lan))
+    lan.watchers.append(AtMost(lan, lambda first, second: first.answers() and second.answers(), lambda *_: 0.0))
+    watch_answers(lan, pause=4 * moment(lan))
+    lan.inject(Restart(node.number))
+    lan.run(20)
+    assert rank(lan.masters()[0]) == min(map(rank, lan.nodes))
+
+
+@examples(100)
+@given(fleets(), st.floats(0.1, 12), SEEDS)
+def test_nobody_takes_over_from_a_stranger_who_answers(configs: list[GroupConfig], seconds: float, seed: int) -> None:
+    lan = Lan(configs, Conditions(), seed=seed)
+    lan.start()
+    lan.run(0.1)
+    for node in lan.nodes:
+        lan.inject(Occupy(node.number, seconds))
+    lan.run(20)
+    assert first_takeover(lan, since=0.0) >= 0.1 + seconds
+    assert len(lan.masters()) == 1
 
 
 @examples(100)

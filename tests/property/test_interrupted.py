@@ -23,11 +23,13 @@ from tests.fakes.faults import (
     Fault,
     HandOver,
     Heal,
+    Keep,
     Link,
     ParentPause,
     Partition,
     Pause,
     Promote,
+    Reconfigure,
     Refuse,
     Restart,
     Stop,
@@ -57,6 +59,9 @@ STORIES: Mapping[str, Story] = MappingProxyType(
             (2.5, Stop(0)),
             (3.0, Heal()),
         ],
+        "kept within the lease": [(4.2, Keep(0, 1.0)), (4.0, Heal())],
+        "kept for too long": [(4.2, Keep(0, 5.0)), (7.0, Heal())],
+        "other settings": [(4.2, Reconfigure(0, 1, 150)), (0.7, Reconfigure(1, 1, 0)), (2.0, Heal())],
         "parent hangs": [(4.2, ParentPause(0, 4.0)), (5.0, Heal())],
     }
 )
@@ -68,6 +73,7 @@ INTERRUPTIONS: tuple[Callable[[int], Fault], ...] = (
     partial(Pause, seconds=4.0),
     partial(ParentPause, seconds=4.0),
     Stop,
+    partial(Keep, back_after=1.0),
 )
 
 

@@ -14,19 +14,24 @@ from tests.fakes.faults import (
     Cut,
     Deaf,
     Demote,
+    Disturb,
     EngineCrash,
     Fault,
     HandOver,
     Heal,
+    Keep,
     Link,
     Loss,
     Mute,
+    Occupy,
     ParentPause,
     Partition,
     Pause,
     Promote,
+    Reconfigure,
     Refuse,
     Restart,
+    Retune,
     Stop,
 )
 from tests.fakes.host import Conditions
@@ -34,6 +39,7 @@ from tests.fakes.lan import Lan
 
 Happening = Fault | ClockStep | Attack
 LONGEST_STORY = 40
+DELAYS = (0.0, 0.0, 0.0, 1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +115,9 @@ def make(seed: int) -> Case:
             source=IPv4Address(f"10.0.{number}.{10 - number}"),
             second_source=IPv6Address(f"fe80::{chance.randrange(1, 2**16):x}:{number}") if dual else None,
             advbase=chance.choice(kind.advbases),
-            advskew=chance.choice((chance.randint(*kind.skews), kind.skews[0], 100 if kind.skews[1] > 100 else 30)),
-            startup_delay=chance.choice((0.0, 0.0, 0.0, 1.0, 5.0)),
-            preempt_delay=chance.choice((0.0, 0.0, 0.0, 1.0, 5.0)),
+            advskew=_skew(chance, kind),
+            startup_delay=chance.choice(DELAYS),
+            preempt_delay=chance.choice(DELAYS),
         )
         for number in range(chance.choices((2, 3, 4, 5), (4, 4, 1, 1))[0])
     )
@@ -130,6 +136,10 @@ def make(seed: int) -> Case:
         offsets=tuple(chance.uniform(-20, 20) for _ in configs) if kind.clocked else None,
         story=tuple(_story(chance, kind, len(configs))),
     )
+
+
+def _skew(chance: random.Random, kind: Kind) -> int:
+    return chance.choice((chance.randint(*kind.skews), kind.skews[0], 100 if kind.skews[1] > 100 else 30))
 
 
 def _story(chance: random.Random, kind: Kind, nodes: int) -> list[tuple[float, Happening]]:
@@ -156,7 +166,12 @@ def happening(chance: random.Random, nodes: int, *, unit: float, kind: Kind) -> 
         lambda: Link(node, up=True),
         lambda: Link(node, up=True),
         lambda: Stop(node),
+        lambda: Keep(node, short),
+        lambda: _other_settings(chance, kind, node),
+        lambda: Retune(chance.choice(kind.dead_ratios), chance.random() < 0.5),
         lambda: Refuse(node, chance.randint(1, 3)),
+        lambda: Disturb(node),
+        lambda: Occupy(node, short),
         lambda: HandOver(node),
         lambda: Cut(node, chance.randrange(nodes)),
         lambda: Deaf(node, chance.randrange(nodes)),
@@ -179,10 +194,23 @@ def happening(chance: random.Random, nodes: int, *, unit: float, kind: Kind) -> 
     return chance.choice(makers)()
 
 
+def _other_settings(chance: random.Random, kind: Kind, node: int) -> Reconfigure:
+    delays = chance.choice(DELAYS), chance.choice(DELAYS)
+    return Reconfigure(node, chance.choice(kind.advbases), _skew(chance, kind), *delays)
+
+
 def interruption(chance: random.Random, *, unit: float) -> Fault:
     """Return something that may happen to a node in the middle of what it does."""
     short = chance.uniform(0, 2) * unit
-    faults = (Crash(0), EngineCrash(0, short), Pause(0, short), ParentPause(0, short), Stop(0), HandOver(0))
+    faults = (
+        Crash(0),
+        EngineCrash(0, short),
+        Pause(0, short),
+        ParentPause(0, short),
+        Stop(0),
+        HandOver(0),
+        Keep(0, short),
+    )
     return chance.choice(faults)
 
 
