@@ -49,6 +49,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             code = _maintain(reason=arguments.reason, directory=arguments.runtime_dir, as_json=arguments.json)
         case "promote":
             code = _maintain(reason=None, directory=arguments.runtime_dir, as_json=arguments.json)
+        case "drain":
+            code = _drain(directory=arguments.runtime_dir, as_json=arguments.json)
         case "doctor":
             code = _doctor(arguments)
         case "decode":
@@ -222,6 +224,28 @@ def _maintain(*, reason: str | None, directory: Path, as_json: bool) -> int:
     else:
         print(done)
     return 0
+
+
+def _drain(*, directory: Path, as_json: bool) -> int:
+    from sidecar.control import ControlError, ask_drain  # noqa: PLC0415 - only this command needs it
+
+    try:
+        done = ask_drain(directory)
+    except ControlError as error:
+        print(f"carp-sidecar: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    if as_json:
+        import json  # noqa: PLC0415 - as above
+
+        print(json.dumps({"taken": done.taken, "left": done.left}))
+    elif not done.taken and not done.left:
+        print("nothing to hand over: this node is master of no group")
+    else:
+        for group, detail in done.taken.items():
+            print(f"{group}: handed over: {detail}")
+        for group in done.left:
+            print(f"{group}: nobody has taken over; this node goes on")
+    return EXIT_FAILED if done.left else 0
 
 
 def _completion(shell: str) -> int:

@@ -1,6 +1,6 @@
 """The control socket in the runtime directory.
 
-``status`` asks, the engine answers, the parent stands between; ``demote`` and ``promote`` are for the parent itself.
+``status`` asks, the engine answers, the parent stands between; the other commands are for the parent itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import msgspec
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Done,
+    Drain,
+    Drained,
     Maintain,
     Message,
     MessageError,
@@ -73,7 +75,7 @@ class ControlServer:
         self._listener = listener
         return listener
 
-    def serve(self, reactor: Reactor, obey: Callable[[int, StatusRequest | Maintain], None]) -> None:
+    def serve(self, reactor: Reactor, obey: Callable[[int, StatusRequest | Maintain | Drain], None]) -> None:
         """Have ``obey`` called with each client's descriptor and what it wants; ``open`` came first."""
         assert self._listener is not None  # noqa: S101 - narrowing
 
@@ -105,7 +107,7 @@ class ControlServer:
         self.clients[channel.fileno()] = channel
         return channel
 
-    def request(self, fd: int) -> StatusRequest | Maintain | None:
+    def request(self, fd: int) -> StatusRequest | Maintain | Drain | None:
         """Return what client ``fd`` wants, a question with a token of ours; None if it left or spoke nonsense."""
         channel = self.clients[fd]
         try:
@@ -118,7 +120,7 @@ class ControlServer:
         message, fds = received
         for stray in fds:
             socket.close(stray)
-        if isinstance(message, Maintain):
+        if isinstance(message, Maintain | Drain):
             return message
         if not isinstance(message, StatusRequest):
             self.drop(fd)
@@ -141,7 +143,9 @@ class ControlServer:
         self._waiting.pop(reply.token, None)
 
     def tell(self, fd: int, message: Message) -> None:
-        """Say something to client ``fd``; one that does not listen is dropped."""
+        """Say something to client ``fd``, if it is still there; one that does not listen is dropped."""
+        if fd not in self.clients:
+            return
         try:
             self.clients[fd].send(message)
         except (ChannelClosedError, BlockingIOError, OSError):
@@ -197,6 +201,13 @@ def ask_maintenance(directory: Path, *, reason: str | None) -> str:
     path = directory / SOCKET_NAME
     with _connected(path) as channel:
         return _converse(channel, Maintain(reason=reason), wanted=Done, path=path).text
+
+
+def ask_drain(directory: Path) -> Drained:
+    """Have the running sidecar hand over every group; return what came of it. Raises ControlError."""
+    path = directory / SOCKET_NAME
+    with _connected(path) as channel:
+        return _converse(channel, Drain(), wanted=Drained, path=path)
 
 
 @contextlib.contextmanager

@@ -9,15 +9,18 @@ import math
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from sidecar.children import Child, Restarts, spawn
 from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import (
     Health,
     HealthDemotion,
+    Labelled,
     Message,
     MessageError,
     MirroredGroup,
+    NodeSays,
     Probed,
     Snapshot,
     StartAgent,
@@ -25,9 +28,11 @@ from sidecar.ipc.messages import (
     StatusRequest,
     Stop,
     Unavailable,
+    YieldLabels,
 )
 from sidecar.ipc.plan import Plan, ProbePlan
 from sidecar.maintenance import one_line
+from sidecar.node_word import NodeWord
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
@@ -40,11 +45,15 @@ ANSWERED_WITHIN = 4.0
 class Mirror:
     """One agent after the other. ``child`` is the one that runs now, or None.
 
-    ``pass_on`` gets its questions, and the health of the node whenever that changes.
+    ``pass_on`` gets its questions, and the health of the node and what its object says whenever that changes.
     """
 
     def __init__(
-        self, plan: Plan, reactor: Reactor, restarts: Restarts, pass_on: Callable[[StatusRequest | Health], object]
+        self,
+        plan: Plan,
+        reactor: Reactor,
+        restarts: Restarts,
+        pass_on: Callable[[StatusRequest | Health | NodeSays | Labelled], object],
     ) -> None:
         self.child: Child | None = None
         self._plan = plan
@@ -56,6 +65,11 @@ class Mirror:
         self._renewed = False
         """The agent was ended for the next one to begin with other settings."""
         self._failing: dict[int, str] | None = None
+        self._word = NodeWord(Path(plan.runtime_dir))
+
+    def load(self) -> None:
+        """Go on with what an earlier run of the sidecar knew."""
+        self._word.load()
 
     def start(self) -> None:
         """Start the agent if there is something for it to do; where that fails, it is tried again later."""
@@ -87,11 +101,13 @@ class Mirror:
 
     def change(self, plan: Plan) -> None:
         """Go on with this plan: an agent to which that is news is ended, and the next one begins with it at once."""
-        health = self.health()
+        health, word = self.health(), self.word()
         before, self._plan = self._plan, plan
         self._failing = _still_there(self._failing, before.health, plan.health)
         if self.health() != health:
             self._pass_on(self.health())
+        if self.word() != word:
+            self._pass_on(self.word())
         is_news = _mirrored(before) != _mirrored(plan)
         if is_news:
             self._snapshot = None  # the engine tells of the new groups in a moment
@@ -122,6 +138,17 @@ class Mirror:
                 if self._failing is not None and number in self._failing
             )
         )
+
+    def word(self) -> NodeSays:
+        """Return what this node's object said last, as far as it is to be obeyed."""
+        return self._word.of(self._plan.kubernetes)
+
+    def yield_labels(self, groups: tuple[str, ...]) -> bool:
+        """Have the pods not say master of these groups, () for none; return whether there is somebody to do it."""
+        if self.child is None or self._plan.kubernetes is None:
+            return False
+        self._tell(YieldLabels(groups=groups))
+        return True
 
     def stop(self) -> None:
         """Have the agent write the last roles and end."""
@@ -157,6 +184,10 @@ class Mirror:
                 pass  # of an agent whose probes have other numbers
             case (Probed(failing=failing), []):
                 self._found({number: one_line(detail) for number, detail in failing.items()})
+            case (Labelled() as message, []):
+                self._pass_on(message)
+            case (NodeSays() as says, []):
+                self._said(says)
             case (message, descriptors):
                 log.error("the agent sent a %s, which is not for the parent", type(message).__name__)
                 for stray in descriptors:
@@ -174,6 +205,12 @@ class Mirror:
         self._failing = failing
         if self.health() != before:
             self._pass_on(self.health())
+
+    def _said(self, says: NodeSays) -> None:
+        before = self.word()
+        self._word.heard(says)
+        if self.word() != before:
+            self._pass_on(self.word())
 
     def _tell(self, message: Message) -> None:
         if self.child is None:

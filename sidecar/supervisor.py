@@ -21,6 +21,7 @@ from sidecar import privileges
 from sidecar.children import Child, Restarts, describe, reap
 from sidecar.commands import Commands, Run
 from sidecar.control import ControlError, ControlServer, InUseError
+from sidecar.drain import Draining
 from sidecar.elector import Elector
 from sidecar.exits import EXIT_FAILED, EXIT_PRIVILEGE, EXIT_STOPPED, ExitError
 from sidecar.holdings import Holdings
@@ -28,12 +29,15 @@ from sidecar.ipc.messages import (
     Bind,
     Bound,
     Done,
+    Drain,
     GroupChanged,
     GroupStopped,
     HandOver,
     Health,
+    Labelled,
     Maintain,
     Message,
+    NodeSays,
     Release,
     Released,
     Renew,
@@ -49,6 +53,7 @@ from sidecar.live.reload import Parts, Reload
 from sidecar.live.trial import Trial
 from sidecar.maintenance import Maintenance
 from sidecar.mirror import Mirror
+from sidecar.node_word import instructions
 from sidecar.observe import log as observe_log
 from sidecar.observe.status import as_line
 from sidecar.reactor import Reactor
@@ -70,8 +75,10 @@ class Stage(enum.Enum):
     """How far a planned stop has come."""
 
     RUNNING = enum.auto()
+    LABELLING = enum.auto()
+    """The pods stop saying master, if that is quick."""
     HANDING_OVER = enum.auto()
-    """The engine releases the VIPs and bows out."""
+    """The engine releases the VIPs, bows out, and waits for its successors."""
     FAREWELL = enum.auto()
     """The network knows; the agent tells Kubernetes."""
     LAST_COMMANDS = enum.auto()
@@ -109,6 +116,7 @@ class Supervisor:
         self._restarts = Restarts()
         self._mirror = Mirror(plan, self._reactor, self._restarts, self._heard_from_agent)
         self._commands = Commands(plan.groups, self._reactor)
+        self._drain = Draining(self._elector, self._mirror, self._control.tell)
         self._maintenance = Maintenance(Path(plan.runtime_dir))
         parts = Parts(elector=self._elector, holdings=self._holdings, commands=self._commands, mirror=self._mirror)
         self._reload = Reload(plan, environment, self._reactor, parts)
@@ -129,8 +137,10 @@ class Supervisor:
         self._leases.begin()
         self._reactor.watch(self._holdings.watch_addresses(), self._addresses_changed)
         self._maintenance.load()
+        self._mirror.load()
         self._mirror.start()
         self._commands.begin(held=[group.name for group in self._groups if self._leases.holds(group.name)])
+        self._reload.override(self._mirror.word().advskew)
         self._reload.begin()
         while self._stage is not Stage.OVER:
             self._turn()
@@ -180,6 +190,8 @@ class Supervisor:
     def _introduction(self) -> Iterator[tuple[Message, list[int]]]:
         yield from self._holdings.introductions()
         yield self._maintenance.instruction(), []  # before the groups: none begins without it
+        for message in instructions(self._mirror.word()):
+            yield message, []
         yield self._mirror.health(), []
         resumable = self._leases.resumable()
         for group in self._groups:
@@ -208,6 +220,7 @@ class Supervisor:
             self._reload.engine_ended()
         else:
             renewed = self._mirror.ended()
+            self._drain.labelled()
         self._reactor.unwatch(child.channel.fileno())
         child.channel.close()
         if renewed and self._stage is Stage.RUNNING:
@@ -246,6 +259,7 @@ class Supervisor:
                 self._follow(name)
             case Snapshot():
                 self._mirror.show(message)
+                self._drain.saw(message)
             case StatusReply(token=token) if token == _OWN_QUESTION:
                 self._log_status(message)
             case StatusReply(token=token) if token < _OWN_QUESTION:
@@ -316,9 +330,17 @@ class Supervisor:
         if self._stage is not Stage.RUNNING:
             return
         log.info("asked to stop: handing over")
-        self._stage, self._stage_ends = Stage.HANDING_OVER, time.monotonic() + ENGINE_HAND_OVER
+        self._stage = Stage.LABELLING
         self._restarts.cancel()
         self._reload.stop()
+        leaving = [group for group in self._mastered() if group.on_exit != "keep"]
+        self._drain.label_first(leaving, self._leave)
+
+    def _mastered(self) -> list[GroupPlan]:
+        return [group for group in self._groups if self._leases.holds(group.name)]
+
+    def _leave(self) -> None:
+        self._stage, self._stage_ends = Stage.HANDING_OVER, time.monotonic() + ENGINE_HAND_OVER
         self._commands.stop()
         self._elector.stop()
         self._stop_goes_on()
@@ -349,7 +371,7 @@ class Supervisor:
     # Loop --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        ours = (self._restarts.next(), self._commands.next(), self._reload.next())
+        ours = (self._restarts.next(), self._commands.next(), self._reload.next(), self._drain.next())
         due = min(self._stage_ends, self._elector.begins_by, *ours)
         if not self._elector.ready:
             due = min(due, time.monotonic() + self._leases.next_end())
@@ -364,30 +386,46 @@ class Supervisor:
                 self._follow(group)
         self._commands.tick(time.monotonic())
         self._reload.tick(time.monotonic())
+        self._drain.tick(time.monotonic())
         if time.monotonic() >= self._stage_ends:
             self._stage_overdue()
 
     # Questions and orders ----------------------------------------------------------------------------------------
 
-    def _asked(self, client: int, request: StatusRequest | Maintain) -> None:
+    def _asked(self, client: int, request: StatusRequest | Maintain | Drain) -> None:
         match request:
             case Maintain(reason=reason):
                 text = self._maintenance.end() if reason is None else self._maintenance.begin(reason)
                 self._elector.tell(self._maintenance.instruction())
                 self._control.tell(client, Done(text=text))
+            case Drain() if not self._elector.ready:
+                self._control.tell(client, Unavailable(why=self._engine_gone()))
+            case Drain():
+                log.info("asked to drain: handing over, label first")
+                self._drain.begin(client, self._mastered())
             case StatusRequest(token=token) if not self._elector.ready:
                 self._control.refuse(token, self._engine_gone())
             case StatusRequest():
                 self._elector.tell(request)
 
-    def _heard_from_agent(self, message: StatusRequest | Health) -> None:
+    def _heard_from_agent(self, message: StatusRequest | Health | NodeSays | Labelled) -> None:
         match message:
             case Health():
                 self._elector.tell(message)  # a later engine is told at its start
+            case Labelled():
+                self._drain.labelled()
+            case NodeSays():
+                self._obey_node(message)
             case StatusRequest() if not self._elector.ready:
                 self._mirror.answer(Unavailable(why=self._engine_gone()))
             case StatusRequest(token=token) if token > _OWN_QUESTION:
                 self._elector.tell(StatusRequest(token=-token, first=message.first))
+
+    def _obey_node(self, says: NodeSays) -> None:
+        for message in instructions(says):
+            self._elector.tell(message)
+        if self._stage is Stage.RUNNING:
+            self._reload.override(says.advskew)
 
     def _engine_gone(self) -> str:
         wait = self._restarts.wait("engine", time.monotonic())

@@ -277,6 +277,20 @@ COMMANDS: tuple[Command, ...] = (
         examples=(("carp-sidecar promote", "after the work"),),
     ),
     Command(
+        name="drain",
+        summary="hand this node's groups over now, label first, and wait until that is decided",
+        text="Have the pods of this node stop saying master, hand each group over to whoever stands up, and wait for "
+        "an advert of the new master, for about an interval between adverts and 2 s at most. A group that nobody takes "
+        "over goes on here. Unlike `demote` it lasts no longer than that. SIGTERM does the same by itself; this is for "
+        "a preStop hook, or by hand.",
+        exits="0 no group is left here, 1 nobody has taken over some group, or no sidecar answers",
+        options=_promote,
+        examples=(
+            ("carp-sidecar drain", "before this node is taken away"),
+            ("kubectl exec POD -- carp-sidecar drain", "in a pod"),
+        ),
+    ),
+    Command(
         name="doctor",
         summary="whether this node can do what the settings ask, with a remedy for each fault",
         text="Look at this node, its LAN and its rights in Kubernetes for some seconds, before the installation or "

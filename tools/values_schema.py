@@ -93,11 +93,12 @@ def values() -> Schema:
         ),
         "service": _object({"enabled": switch, "annotations": _free(), "ports": _free("array")}),
         "serviceAccount": _object({"create": switch, "name": text, "annotations": _free()}),
-        "rbac": _object({"create": switch}),
+        "rbac": _object({"create": switch, "nodeNames": {"type": "array", "items": text}}),
         "podDisruptionBudget": _object({"enabled": switch, "minAvailable": {"type": "integer", "minimum": 1}}),
         "podMonitor": _object({"enabled": switch, "interval": text, "labels": _free()}),
         "prometheusRule": _object({"enabled": switch, "labels": _free()}),
         "dashboard": _object({"enabled": switch, "labels": _free()}),
+        "preStopDrain": switch,
         "global": _free(),
     }
     properties |= dict.fromkeys(("startupProbe", "livenessProbe", "readinessProbe"), probe)

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sidecar.ipc.messages import GroupRole, MirroredGroup
+from msgspec.structs import replace
+
+from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
 from sidecar.observe.moment import rfc3339
 from sidecar.protocol.types import Reason, Role
 
 PREFIX = "carp-sidecar/"
 _SUPERSEDED = "superseded by "
+_DRAINING = "draining"
+"""The reason while a node that is about to hand over is still master."""
 
 POLITE = frozenset({Reason.BOW_OUT, Reason.PREEMPT, Reason.SLOWER_MASTER, Reason.DEMOTED_MASTER})
 """Reasons for a takeover from somebody who is alive, and whose own agent says so within moments."""
@@ -124,6 +128,18 @@ def metadata(*, group: MirroredGroup, role: GroupRole, using: GroupKeys, epoch: 
     if epoch is not None:
         annotations[using.annotation("epoch")] = str(epoch)
     return Metadata(labels={using.label: role.role}, annotations=annotations)
+
+
+def yielding(snapshot: Snapshot, groups: Collection[str]) -> Snapshot:
+    """Return the roles as they are shown while this node lets go of some groups: it is not master of those."""
+    return Snapshot(
+        groups=tuple(
+            replace(role, role=Role.BACKUP.value, reason=_DRAINING)
+            if role.name in groups and role.role == Role.MASTER
+            else role
+            for role in snapshot.groups
+        )
+    )
 
 
 def demoted(*, by: str, using: GroupKeys) -> Metadata:

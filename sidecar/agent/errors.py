@@ -32,7 +32,7 @@ _SAID_AT_MOST = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was asked for: RBAC's verb and resource, and the object's name for people."""
+    """What was asked for: RBAC's verb and resource, and the object's name for people; ``namespace`` "" for none."""
 
     right: str
     what: str
@@ -52,10 +52,10 @@ def refusal(status: int, body: bytes, asked: Asked, *, retry_after: str = "") ->
         case 403:
             if found := _CANNOT.search(said):  # an apply that creates wants the right to create, too
                 right = f"{found['verb']} {found['resource']}"
-            message = (
-                f"the right to {right} in namespace {asked.namespace} is missing (403); bind the Role that the chart "
-                f"ships to this pod's service account"
-            )
+            where, role = f" in namespace {asked.namespace}", "Role that the chart ships"
+            if not asked.namespace:
+                where, role = "", "ClusterRole with it that the chart ships (docs/maintenance.md)"
+            message = f"the right to {right}{where} is missing (403); bind the {role} to this pod's service account"
         case 404:
             message = f"{asked.what} is not there (404)"
         case _:

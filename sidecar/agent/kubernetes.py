@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sidecar.agent import desired
@@ -16,12 +16,13 @@ from sidecar.agent.events import Events
 from sidecar.agent.facts import Facts
 from sidecar.agent.follow import Which
 from sidecar.agent.lease import Witness
+from sidecar.agent.node import NodeWatch
 from sidecar.agent.pods import Pods
 from sidecar.agent.reconciler import Mastered, Reconciler
 from sidecar.agent.slices import Slices
 from sidecar.agent.state import MirrorStatus
 from sidecar.agent.transport import Transport
-from sidecar.ipc.messages import MirroredGroup, Snapshot
+from sidecar.ipc.messages import Labelled, Message, MirroredGroup, Snapshot
 from sidecar.ipc.plan import KubernetesPlan
 
 FAREWELL = 1.0
@@ -37,9 +38,19 @@ class _Follower(Protocol):
 
 
 class KubernetesMirror:
-    """``offer`` takes the roles, ``finish`` has the last ones written, ``run`` does it all."""
+    """``offer`` takes the roles, ``finish`` has the last ones written, ``run`` does it all.
 
-    def __init__(self, plan: KubernetesPlan, *, node: str, groups: Sequence[MirroredGroup]) -> None:
+    ``say`` gets what is for the parent.
+    """
+
+    def __init__(
+        self,
+        plan: KubernetesPlan,
+        *,
+        node: str,
+        groups: Sequence[MirroredGroup],
+        say: Callable[[Message], None] = lambda _: None,
+    ) -> None:
         self.status = MirrorStatus()
         self.finished = False
         """Set once all is written that there was to write after ``finish``."""
@@ -57,6 +68,13 @@ class KubernetesMirror:
         self.pods = Pods(pods, Which(labels=keys[0].label), keys)  # a pod with one group's label has those of all
         self._reconciler = Reconciler(pods, self._context, self._told)
         self._events = Events(self._transport, self._context) if plan.events else None
+        self._say = say
+        self._newest: Snapshot | None = None
+        self._yielding: frozenset[str] = frozenset()
+        self._node: NodeWatch | None = None
+        if plan.node_annotations or plan.cordon:
+            tell = (lambda _: None) if self._events is None else self._events.tell
+            self._node = NodeWatch(self._transport, self._context, said=say, tell=tell)
         self._followers: list[_Follower] = []
         if plan.lease_witness:
             self._followers.append(Witness(self._transport, self._context, self._reconciler.note_epoch))
@@ -67,9 +85,23 @@ class KubernetesMirror:
 
     def offer(self, snapshot: Snapshot) -> None:
         """Take the newest roles."""
-        self._reconciler.offer(snapshot)
+        self._newest = snapshot
+        self._show()
         if self._events is not None:
             self._events.offer(snapshot)
+
+    def yield_labels(self, groups: Sequence[str]) -> None:
+        """Have the pods not say master of these groups, and say when they do not; none: show what is again."""
+        self._yielding = frozenset(groups)
+        self._show()
+
+    def _show(self) -> None:
+        if self._newest is not None:
+            shown = desired.yielding(self._newest, self._yielding) if self._yielding else self._newest
+            self._reconciler.offer(shown, self._labelled if self._yielding else None)
+
+    def _labelled(self) -> None:
+        self._say(Labelled())
 
     def finish(self) -> None:
         """Write what is left to write, then let ``run`` return."""
@@ -79,9 +111,8 @@ class KubernetesMirror:
         """Mirror until finished or cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                others = [
-                    tasks.create_task(each.run()) for each in (*self._followers, self._events) if each is not None
-                ]
+                parts = (*self._followers, self._events, self._node)
+                others = [tasks.create_task(each.run()) for each in parts if each is not None]
                 await self._reconciler.run()
                 self.finished = True
                 if self._events is not None:

@@ -309,6 +309,11 @@ TABLE: tuple[Metric, ...] = (
         "Events that nobody was told in Kubernetes, since there were too many.",
         _of_mirror(lambda mirror, _: mirror.events_dropped),
     ),
+    _gauge(
+        "annotation_refused",
+        "1 while the node's annotation carp-sidecar/advskew can't be used and the one before stays in force.",
+        _of_mirror(lambda mirror, _: bool(mirror.annotation_refused)),
+    ),
     Metric("carp_loop_lag_seconds", "histogram", "How late the engine served its deadlines.", ("le",), _lag),
     _gauge("loop_lag_max_seconds", "The latest that it ever was since its start.", _worst_lag),
     _gauge(

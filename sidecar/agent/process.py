@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar import privileges
@@ -17,6 +17,7 @@ from sidecar.agent.question import Engine
 from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
+    Message,
     MessageError,
     Probed,
     Snapshot,
@@ -25,6 +26,7 @@ from sidecar.ipc.messages import (
     StatusRequest,
     Stop,
     Unavailable,
+    YieldLabels,
 )
 from sidecar.observe import log as observe_log
 
@@ -61,7 +63,9 @@ async def _run(channel: Channel) -> int:
 
     engine = Engine(ask)
     async with contextlib.AsyncExitStack() as stack:
-        mirror = None if start.kubernetes is None else await stack.enter_async_context(_mirroring(start, inbox))
+        mirror = None
+        if start.kubernetes is not None:
+            mirror = await stack.enter_async_context(_mirroring(start, channel, inbox))
         if start.health:
             await stack.enter_async_context(_probing(start, channel, inbox, mirror))
         if start.http_listen:
@@ -83,16 +87,27 @@ class _Mirror(Protocol):
 
     def offer(self, snapshot: Snapshot) -> None: ...
 
+    def yield_labels(self, groups: Sequence[str]) -> None: ...
+
     def finish(self) -> None: ...
 
 
 @contextlib.asynccontextmanager
-async def _mirroring(start: StartAgent, inbox: asyncio.Queue[object]) -> AsyncIterator[_Mirror]:
+async def _mirroring(start: StartAgent, channel: Channel, inbox: asyncio.Queue[object]) -> AsyncIterator[_Mirror]:
     """Mirror into Kubernetes; the inbox gets None when that has ended. Only here is its client loaded: 20 MB."""
     from sidecar.agent.kubernetes import KubernetesMirror  # noqa: PLC0415 - as above
 
+    def say(message: Message) -> None:
+        try:
+            channel.send(message)
+        except ChannelClosedError:
+            pass  # the inbox tells
+        except BlockingIOError:
+            log.error("the parent does not read; this agent ends, and the next one says it again")  # noqa: TRY400
+            inbox.put_nowait(None)
+
     assert start.kubernetes is not None  # noqa: S101 - narrowing
-    mirror = KubernetesMirror(start.kubernetes, node=start.node, groups=start.groups)
+    mirror = KubernetesMirror(start.kubernetes, node=start.node, groups=start.groups, say=say)
     work = asyncio.create_task(mirror.run())
     work.add_done_callback(lambda _: inbox.put_nowait(None))
     try:
@@ -154,9 +169,11 @@ async def _serve(inbox: asyncio.Queue[object], engine: Engine, mirror: _Mirror |
                 engine.heard(message)
             case Snapshot() if mirror is not None:
                 mirror.offer(message)
+            case YieldLabels(groups=groups) if mirror is not None:
+                mirror.yield_labels(groups)
             case Stop() if mirror is not None:
                 mirror.finish()
-            case Snapshot():
+            case Snapshot() | YieldLabels():
                 pass
             case Stop():
                 return 0

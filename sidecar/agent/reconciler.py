@@ -101,6 +101,7 @@ class Reconciler:
         self._tasks: asyncio.TaskGroup
         self._newest: Snapshot | None = None
         self._written: Snapshot | None = None
+        self._then: Callable[[], None] | None = None
         self._epochs: dict[str, int] = {}
         self._put_back = Backoff(self._jitter)
         self._put_back_at = -_QUIET
@@ -108,9 +109,9 @@ class Reconciler:
         self._finishing = False
         self._finished = asyncio.Event()
 
-    def offer(self, snapshot: Snapshot) -> None:
-        """Take a snapshot; only the newest matters."""
-        self._newest = snapshot
+    def offer(self, snapshot: Snapshot, then: Callable[[], None] | None = None) -> None:
+        """Take a snapshot; only the newest matters. ``then`` is called once that is written."""
+        self._newest, self._then = snapshot, then
         if self._status.pending_since is None:
             self._status.pending_since = self._wall()
         self._loop.wake()
@@ -181,6 +182,9 @@ class Reconciler:
             self._status.pending_since = None
         if self._finishing:
             self._finished.set()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     async def _note_put_back(self) -> None:
         """Wait a little, and longer each time: whoever edits our labels again and again must not set the pace."""

@@ -55,6 +55,8 @@ class MirrorStatus:
     """Verb and resource, such as "patch pods/status"."""
     events_dropped: int = 0
     """Events that nobody was told, since there were too many."""
+    annotation_refused: str = ""
+    """Why an annotation of this node is not obeyed; "": there is none such."""
 
     def lag(self, now: float) -> float:
         """Return the seconds that Kubernetes is behind at ``now``, 0 where it says what the network does."""
@@ -71,6 +73,7 @@ class MirrorStatus:
             "last_error_at": None if self.last_error_at is None else rfc3339(self.last_error_at),
             "missing_rights": sorted(self.missing_rights),
             "events_dropped": self.events_dropped,
+            "annotation_refused": self.annotation_refused,
             "requests": [
                 {"verb": verb, "resource": resource, "code": code, "count": count}
                 for (verb, resource, code), count in sorted(self.requests.items())

@@ -56,6 +56,7 @@ class Call:
     query: tuple[tuple[str, str], ...] = ()
     body: dict[str, object] | None = None
     content_type: str = _JSON
+    accept: str = _JSON
 
 
 @dataclass(slots=True, eq=False)
@@ -164,10 +165,11 @@ class Transport:
 
     def _refused(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> ApiError:
         self._status.answered(call.verb, call.resource, response.status)
+        namespace = self._plan.pod_namespace if "/namespaces/" in call.path else ""
         return refusal(
             response.status,
             body,
-            Asked(right=f"{call.verb} {call.resource}", what=call.what, namespace=self._plan.pod_namespace),
+            Asked(right=f"{call.verb} {call.resource}", what=call.what, namespace=namespace),
             retry_after=response.headers.get("Retry-After", ""),
         )
 
@@ -178,7 +180,7 @@ async def _send(api: client.ApiClient, call: Call, timeout: aiohttp.ClientTimeou
         _METHODS[call.verb],
         call.path,
         query_params=list(call.query),
-        header_params={"Accept": _JSON, "Content-Type": call.content_type},
+        header_params={"Accept": call.accept, "Content-Type": call.content_type},
         body=call.body,
         auth_settings=["BearerToken"],
     )

@@ -290,6 +290,14 @@ class GlobalKeys(Keys):
     events: Annotated[bool, Lower, Remedy("use true or false")] = True
     """Whether takeovers are told as Events on the pod and on the node."""
 
+    node_annotations: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether the annotations `carp-sidecar/maintenance` and `carp-sidecar/advskew` of this node's Node object are
+    obeyed ([maintenance](maintenance.md)). Needs the right to list and watch nodes, which takes a ClusterRole."""
+
+    cordon: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether a node that is cordoned yields its VIPs to one that is not, so that `kubectl drain` moves them first.
+    Needs the right to list and watch nodes, which takes a ClusterRole."""
+
     runtime_dir: Annotated[
         Annotated[str, AfterValidator(values.socket_directory)],
         Remedy("use an absolute path of at most 90 bytes, since a Unix socket in it has to fit"),

@@ -288,6 +288,8 @@ def _kubernetes(
         readiness_condition=keys.readiness_condition,
         lease_witness=keys.lease_witness,
         events=keys.events,
+        node_annotations=keys.node_annotations,
+        cordon=keys.cordon,
     )
 
 

@@ -295,7 +295,10 @@ def rights_findings(rights: tuple[Right, ...] | str | None) -> Iterator[Finding]
         case _:
             refused = [f"{right.verb} {right.resource}" for right in rights if not right.granted]
             if refused:
-                remedy = "bind the Role that the chart ships to this pod's service account"
+                roles = dict.fromkeys(
+                    "ClusterRole" if r.resource == "nodes" else "Role" for r in rights if not r.granted
+                )
+                remedy = f"bind the {' and the '.join(roles)} that the chart ships to this pod's service account"
                 yield Finding("Kubernetes", Verdict.FAIL, f"no right to {', '.join(refused)}", remedy)
             else:
                 yield Finding("Kubernetes", Verdict.PASS, f"all {len(rights)} rights of the mirror are granted")

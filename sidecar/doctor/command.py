@@ -51,7 +51,7 @@ def examine(loaded: Loaded, *, seconds: float | None) -> Facts:
             wire=fault,
             owners=told.owners,
             roles=roles,
-            rights=None if plan.kubernetes is None else rights.ask(plan.kubernetes, plan.groups),
+            rights=None if plan.kubernetes is None else rights.ask(plan.kubernetes, plan.groups, plan.health),
         )
 
 

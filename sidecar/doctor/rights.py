@@ -13,7 +13,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from sidecar.doctor.facts import Right
-from sidecar.ipc.plan import GroupPlan, KubernetesPlan
+from sidecar.ipc.plan import GroupPlan, KubernetesPlan, ProbeKind, ProbePlan
 
 NEEDED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -26,9 +26,12 @@ NEEDED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
             *((verb, "endpointslices") for verb in ("get", "create", "patch")),
         ),
         "load_balancer_class": (("list", "services"), ("watch", "services"), ("patch", "services/status")),
+        "node_annotations": (("list", "nodes"), ("watch", "nodes")),
+        "cordon": (("list", "nodes"), ("watch", "nodes")),
+        "node_condition": (("get", "nodes"),),
     }
 )
-"""What each feature needs, by its setting: the rules of charts/carp-sidecar/files/role-rules.yaml."""
+"""What each feature needs, by its setting: role-rules.yaml and cluster-role-rules.yaml in charts/carp-sidecar/files."""
 _GROUPS = {"leases": "coordination.k8s.io", "endpointslices": "discovery.k8s.io"}
 """The API group of the resources that are not of the core."""
 
@@ -37,7 +40,9 @@ _TIMEOUTS = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
 _FAULTS = (aiohttp.ClientError, ConfigException, OSError, TypeError, ValueError, KeyError, yaml.YAMLError)
 
 
-def needed(plan: KubernetesPlan, groups: Sequence[GroupPlan]) -> tuple[tuple[str, str], ...]:
+def needed(
+    plan: KubernetesPlan, groups: Sequence[GroupPlan], health: Sequence[ProbePlan] = ()
+) -> tuple[tuple[str, str], ...]:
     """Return the rights that these settings need."""
     on = {
         "mirror": True,
@@ -46,14 +51,19 @@ def needed(plan: KubernetesPlan, groups: Sequence[GroupPlan]) -> tuple[tuple[str
         "lease_witness": plan.lease_witness,
         "endpoint_slice": any(group.mirror.endpoint_slice for group in groups),
         "load_balancer_class": any(group.mirror.load_balancer_class for group in groups),
+        "node_annotations": plan.node_annotations,
+        "cordon": plan.cordon,
+        "node_condition": any(probe.kind is ProbeKind.NODE_CONDITION for probe in health),
     }
-    return tuple(right for feature, rights in NEEDED.items() if on[feature] for right in rights)
+    return tuple(dict.fromkeys(right for feature, rights in NEEDED.items() if on[feature] for right in rights))
 
 
-def ask(plan: KubernetesPlan, groups: Sequence[GroupPlan] = ()) -> tuple[Right, ...] | str:
+def ask(
+    plan: KubernetesPlan, groups: Sequence[GroupPlan] = (), health: Sequence[ProbePlan] = ()
+) -> tuple[Right, ...] | str:
     """Return each right that is needed with the server's answer, or why it could not be asked."""
     try:
-        return asyncio.run(_ask(plan, needed(plan, groups)))
+        return asyncio.run(_ask(plan, needed(plan, groups, health)))
     except _FAULTS as error:
         return f"the API server cannot be asked: {type(error).__name__} {' '.join(str(error).split())[:200]}".rstrip()
 
@@ -72,7 +82,7 @@ async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str]]) -> tuple
 async def _may(api: client.ApiClient, plan: KubernetesPlan, verb: str, resource: str) -> Right:
     name, _, subresource = resource.partition("/")
     attributes = {
-        "namespace": plan.pod_namespace,
+        "namespace": "" if name == "nodes" else plan.pod_namespace,
         "verb": verb,
         "group": _GROUPS.get(name, ""),
         "resource": name,

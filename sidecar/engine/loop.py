@@ -18,6 +18,7 @@ from sidecar.engine.path import Port
 from sidecar.engine.perform import GroupRunner
 from sidecar.engine.receive import find, read
 from sidecar.engine.standing import Standing, carrier_lost, changes, unhealthy
+from sidecar.engine.succession import Succession
 from sidecar.engine.timers import Timers
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
@@ -49,7 +50,7 @@ from sidecar.ipc.messages import (
 from sidecar.net import sockets
 from sidecar.net.inquiry import AnswerError, read_answer
 from sidecar.observe.moment import boot_time
-from sidecar.protocol import events
+from sidecar.protocol import events, timing
 from sidecar.protocol.demotion import HARD
 from sidecar.protocol.packet import PacketError
 
@@ -58,6 +59,8 @@ log = logging.getLogger(__name__)
 _SEND_ERRORS_LAST = 30.0
 _MIRROR = ""
 """The owner of the mirror's deadline; no group has this name."""
+_SUCCESSION = " "
+"""The owner of the deadline until which successors are waited for; nor has any group this name."""
 _MIRROR_SPACING = 0.05
 """Seconds between two snapshots of the roles: they name all groups, and many may change in a row."""
 _STATUS_PAGE = 400
@@ -90,6 +93,7 @@ class Engine:
         self._roles_changed = False
         self._mirror_from = -math.inf
         self._stopping = False
+        self._succession = Succession()
         self._poll = select.epoll()
 
     def run(self) -> int:
@@ -122,7 +126,10 @@ class Engine:
         if promised is not None and promised <= now:
             self._lag.note(now - promised)
         for name in self._timers.due(now):
-            if name != _MIRROR:
+            if name == _SUCCESSION:
+                self._succession.expire(now)
+                self._timers.arm(_SUCCESSION, self._succession.deadline)
+            elif name != _MIRROR:
                 self._feed(self._groups[name], events.Tick(), now)
         self._mirror(now)
 
@@ -131,7 +138,7 @@ class Engine:
         return None if deadline is None else max(0.0, deadline - self._clock())
 
     def _done(self) -> bool:
-        return self._stopping and not self._unfinished
+        return self._stopping and not self._unfinished and self._succession.deadline == math.inf
 
     def _feed(self, runner: GroupRunner, event: events.Event, now: float) -> None:
         """Every event that is not an advert reaches its group by way of here."""
@@ -351,7 +358,12 @@ class Engine:
     def _stop(self, now: float) -> None:
         self._stopping = True
         for runner in self._groups.values():
-            self._feed(runner, events.Stop(keep=runner.plan.on_exit == "keep"), now)
+            keep = runner.plan.on_exit == "keep"
+            if runner.is_master and not keep:
+                waits = timing.succession(advbase=runner.plan.advbase, advskew=runner.plan.advskew)
+                self._succession.await_one(runner.plan.name, until=now + waits)
+            self._feed(runner, events.Stop(keep=keep), now)
+        self._timers.arm(_SUCCESSION, self._succession.deadline)
 
     # The wire ----------------------------------------------------------------------------------------------------
 
@@ -369,6 +381,8 @@ class Engine:
                 continue
             runner.receive(arrival, self._clock())
             self._settle(runner)
+            if runner.successor is not None:
+                self._succession.heard(runner.plan.name, runner.successor)
 
     def _from_neighbours(self, port: Port, ear: socket.socket, now: float) -> None:
         """Hear who says that he has one of the VIPs, or is told that we have it."""

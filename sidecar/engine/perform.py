@@ -58,6 +58,8 @@ class GroupRunner:
         self.peers = Peers()
         self._asking = Asking(plan.name, port, self.vips)
         self.finished = False
+        self.successor: IPAddress | None = None
+        """Who was heard to be master after this group had finished."""
         self.role_changed = False
         """Set by a role change; the loop clears it once the mirror has been told."""
         self._tell_parent = tell_parent
@@ -140,6 +142,8 @@ class GroupRunner:
             demotion=header.demotion,
             sealed=self.plan.replay == "strict",
         )
+        if self.finished and not heard.bow_out:
+            self.successor = heard.source
         was_master = self.is_master
         self.handle(heard, now)
         if was_master and self.is_master and not heard.bow_out:

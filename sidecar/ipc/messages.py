@@ -350,6 +350,17 @@ class Done(Message, frozen=True, tag=True):
     text: str
 
 
+class Drain(Message, frozen=True, tag=True):
+    """What ``carp-sidecar drain`` sends: hand every group over, label first; Drained follows once that is decided."""
+
+
+class Drained(Message, frozen=True, tag=True):
+    """The parent's answer to Drain: who is master of the groups that were ``taken`` over, and which are ``left``."""
+
+    taken: dict[str, str] = {}
+    left: tuple[str, ...] = ()
+
+
 class GroupRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A group's role as the mirror needs it. ``since`` is Unix seconds, ``detail`` a sentence for people."""
 
@@ -408,6 +419,12 @@ class StartAgent(Message, frozen=True, tag=True):
     """What an earlier agent said of the probes (see Probed); None: nothing yet."""
 
 
+class YieldLabels(Message, frozen=True, tag=True):
+    """Have the pods not say master of these groups, whatever the roles are; Labelled follows. (): say what is."""
+
+    groups: tuple[str, ...]
+
+
 # Agent to parent -------------------------------------------------------------------------------------------------
 
 
@@ -415,6 +432,23 @@ class Probed(Message, frozen=True, tag=True):
     """Which health probes fail now, and why: all of them, by number in StartAgent. The parent knows their weights."""
 
     failing: dict[int, str]
+
+
+class Labelled(Message, frozen=True, tag=True):
+    """The answer to YieldLabels: the pods say so."""
+
+
+class NodeSays(Message, frozen=True, tag=True):
+    """What people say of this node by its Node object, all that the settings ask for (``KubernetesPlan``).
+
+    ``maintenance`` and ``advskew`` are annotations, None: not there. ``refused`` says why the latter can't be used, and
+    the one before stays.
+    """
+
+    maintenance: str | None = None
+    advskew: int | None = None
+    refused: str | None = None
+    cordoned: bool = False
 
 
 AnyMessage = (
@@ -441,12 +475,17 @@ AnyMessage = (
     | Unavailable
     | Maintain
     | Done
+    | Drain
+    | Drained
     | Snapshot
     | GroupChanged
     | GroupStopped
     | Stopped
     | StartAgent
     | Probed
+    | YieldLabels
+    | Labelled
+    | NodeSays
 )
 
 _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)

@@ -68,6 +68,9 @@ class Reload:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plan = plan
+        """In force: the settings, but for what ``override`` was told."""
+        self._settings = plan
+        self._advskew: int | None = None
         self.status = SettingsStatus(generation=1, applied_at=time.time())
         """As people see it."""
         self._files = Files(self._changed, clock=clock)
@@ -104,6 +107,26 @@ class Reload:
         log.info("asked to read the settings anew")
         self._asked = True
         self._changed()
+
+    def override(self, advskew: int | None) -> None:
+        """Have every group advertise this advskew, whatever the settings say; None: what they say."""
+        if advskew != self._advskew:
+            self._advskew = advskew
+            said = f"the node's annotation makes it {advskew}" if advskew is not None else "it is the settings' again"
+            log.info("advskew of every group: %s", said)
+            self._settle()
+
+    def _overridden(self, plan: Plan) -> Plan:
+        if self._advskew is None:
+            return plan
+        return replace(plan, groups=tuple(replace(group, advskew=self._advskew) for group in plan.groups))
+
+    def _settle(self) -> None:
+        """Bring into force what is not yet."""
+        plan = self._overridden(self._settings)
+        found = difference(self.plan, plan)
+        if self._change is None and not found.nothing:
+            self._begin(plan, found)
 
     # Time and processes ------------------------------------------------------------------------------------------
 
@@ -152,8 +175,10 @@ class Reload:
         if plan is None or lines:
             self._refuse(lines, aloud=asked)
             return
-        found = difference(self.plan, plan)
+        wanted = self._overridden(plan)
+        found = difference(self.plan, wanted)
         if found.nothing:
+            self._settings = plan
             if asked or self.status.errors:
                 log.info("the settings are what is in force already")
             self.status = replace(self.status, refused_since=None, errors=())
@@ -165,7 +190,8 @@ class Reload:
             return
         for warning in verdict.lines:
             log.warning("%s", warning)
-        self._begin(plan, found)
+        self._settings = plan
+        self._begin(wanted, found)
 
     def _refuse(self, lines: tuple[str, ...], *, aloud: bool) -> None:
         """Let everything be as it is, and say why, once."""
@@ -204,12 +230,13 @@ class Reload:
         change = self._change
         if change is None or change.left:
             return
-        self._change = None
         self._apply(change.plan, change.difference)
+        self._change = None
         self.status = SettingsStatus(generation=self.status.generation + 1, applied_at=time.time())
         if self._again:
             self._again = False
             self._changed()
+        self._settle()
 
     def _apply(self, plan: Plan, found: Difference) -> None:
         parts, leases = self._parts, self._parts.holdings.leases

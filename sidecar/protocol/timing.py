@@ -41,6 +41,15 @@ def standing(*, advbase: int, advskew: int, dead_ratio: int) -> float:
     return waits * 63 / 64 - 0.001
 
 
+def succession(*, advbase: int, advskew: int) -> float:
+    """Return for how many seconds a node that has said goodbye waits to hear its successor.
+
+    Who heard the goodbye stands up in his turn, within 1/16 s; the interval, and half a second at least, is for one
+    that is not run at once or is of another kind. Never more than 2 s: somebody waits for the end of this.
+    """
+    return min(max(interval(advbase=advbase, advskew=advskew), 0.5) + 1 / 16, 2.0)
+
+
 def lease(*, advbase: int, advskew: int, dead_ratio: int) -> int:
     """Return how many whole seconds the kernel keeps a VIP after each renewal, which comes with each advert.
 

@@ -42,8 +42,10 @@ def test_the_metrics_page_is_made_from_the_table() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == metrics.markdown(), "run `make docs`"
 
 
-def test_the_doctor_asks_for_the_rights_of_the_charts_role() -> None:
-    features = yaml.safe_load((ROOT / "charts/carp-sidecar/files/role-rules.yaml").read_text())
+def test_the_doctor_asks_for_the_rights_of_the_charts_roles() -> None:
+    files = ROOT / "charts/carp-sidecar/files"
+    features = yaml.safe_load((files / "role-rules.yaml").read_text())
+    features |= yaml.safe_load((files / "cluster-role-rules.yaml").read_text())
     granted = {
         feature: {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
         for feature, rules in features.items()

@@ -12,7 +12,10 @@ import yaml
 
 from sidecar.config.model import Interface
 from sidecar.config.settings import load
+from sidecar.drain import LABELLED_WITHIN
 from sidecar.live import diff
+from sidecar.protocol import timing
+from sidecar.supervisor import AGENT_FAREWELL, COMMANDS_AT_STOP, ENGINE_HAND_OVER
 from tests.fakes.helm import CHART, EXAMPLES, Helm, Object, only, settings
 from tools import values_schema
 
@@ -153,6 +156,43 @@ def test_the_role_has_what_the_features_want_and_no_more(
     given = [word for setting in settings for word in ("--set", setting)]
     role = only(helm.template(*GROUP, *SECRET, *given), "Role")
     assert role["rules"] == [rule for feature in wanted for rule in every[feature]]
+
+
+NODES = "config.health[0].name=x,config.health[0].node_condition=Ready"
+
+
+@pytest.mark.parametrize(
+    ("settings", "verbs"),
+    [
+        (("config.node_annotations=true",), [["list", "watch"]]),
+        (("config.cordon=true", "config.node_annotations=true"), [["list", "watch"]]),
+        ((NODES,), [["get"]]),
+        ((NODES, "config.cordon=true"), [["list", "watch"], ["get"]]),
+    ],
+)
+def test_what_concerns_nodes_has_a_cluster_role_of_its_own(
+    helm: Helm, settings: tuple[str, ...], verbs: list[list[str]]
+) -> None:
+    given = [word for setting in settings for word in ("--set", setting)]
+    found = helm.template(*GROUP, *SECRET, *given)
+    role, binding = only(found, "ClusterRole"), only(found, "ClusterRoleBinding")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": each} for each in verbs]
+    assert role["metadata"]["name"] == binding["metadata"]["name"] == binding["roleRef"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "carp-sidecar", "namespace": "carp"}]
+    limited = helm.template(*GROUP, *SECRET, *given, "--set", "rbac.nodeNames={node-a,node-b}")
+    assert {tuple(rule["resourceNames"]) for rule in only(limited, "ClusterRole")["rules"]} == {("node-a", "node-b")}
+
+
+def test_a_drain_before_sigterm_is_there_where_asked_for_and_the_grace_period_is_enough(helm: Helm) -> None:
+    assert "lifecycle" not in container(helm.template(*GROUP, *SECRET))
+    found = helm.template(*GROUP, *SECRET, "--set", "preStopDrain=true")
+    assert container(found)["lifecycle"] == {"preStop": {"exec": {"command": ["carp-sidecar", "drain"]}}}
+    keep = helm.template(*GROUP, *SECRET, "--set", "preStopDrain=true,config.on_exit=keep")
+    assert "lifecycle" not in container(keep)
+    grace = only(found, "DaemonSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    hook = LABELLED_WITHIN + timing.succession(advbase=254, advskew=254) + 1  # and an interpreter's start
+    stop = LABELLED_WITHIN + ENGINE_HAND_OVER + AGENT_FAREWELL + COMMANDS_AT_STOP
+    assert hook + stop <= grace
 
 
 def test_each_group_has_a_service_of_its_master(helm: Helm) -> None:

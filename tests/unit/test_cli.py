@@ -19,7 +19,7 @@ import pytest
 from sidecar import __version__
 from sidecar.cli import main
 from sidecar.control import SOCKET_NAME, ControlServer
-from sidecar.ipc.messages import Done, Maintain, StatusReply, StatusRequest
+from sidecar.ipc.messages import Done, Drain, Drained, Maintain, Message, StatusReply, StatusRequest
 from sidecar.reactor import Reactor
 from tests.fakes.captures import CAPTURES, advert
 from tests.fakes.statuses import status_reply
@@ -339,7 +339,13 @@ def test_completion_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def obedient(tmp_path: Path) -> Iterator[tuple[Path, list[object]]]:
     """The runtime directory of a sidecar that takes one order, and what it was ordered."""
-    server = ControlServer(tmp_path)
+    with obeying(tmp_path, Done(text="as you say")) as orders:
+        yield tmp_path, orders
+
+
+@contextlib.contextmanager
+def obeying(directory: Path, answer: Message) -> Iterator[list[object]]:
+    server = ControlServer(directory)
     listener = server.open()
     orders: list[object] = []
 
@@ -349,11 +355,11 @@ def obedient(tmp_path: Path) -> Iterator[tuple[Path, list[object]]]:
         assert client is not None
         client.socket.setblocking(True)
         orders.append(server.request(client.fileno()))
-        server.tell(client.fileno(), Done(text="as you say"))
+        server.tell(client.fileno(), answer)
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield tmp_path, orders
+    yield orders
     thread.join(30)
     server.close()
 
@@ -373,13 +379,36 @@ def test_maintenance_is_the_running_sidecars_to_begin_and_end(
     assert orders == [Maintain(reason=reason)]
 
 
-@pytest.mark.parametrize("command", ["demote", "promote"])
+@pytest.mark.parametrize("command", ["demote", "promote", "drain"])
 def test_maintenance_of_nobody_is_one_line_and_exit_code_1(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
     code, out, err = run(capsys, command, "--runtime-dir", str(tmp_path))
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith(f"carp-sidecar: no carp-sidecar answers at {tmp_path}/{SOCKET_NAME} ")
+
+
+@pytest.mark.parametrize(
+    ("done", "code", "lines"),
+    [
+        (Drained(), 0, ["nothing to hand over: this node is master of no group"]),
+        (Drained(taken={"web": "10.0.0.12 advertises"}), 0, ["web: handed over: 10.0.0.12 advertises"]),
+        (
+            Drained(taken={"web": "x"}, left=("db",)),
+            1,
+            ["web: handed over: x", "db: nobody has taken over; this node goes on"],
+        ),
+    ],
+)
+def test_a_drain_says_what_became_of_each_group(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, done: Drained, code: int, lines: list[str]
+) -> None:
+    for option in ((), ("--json",)):
+        with obeying(tmp_path, done) as orders:
+            found, out, err = run(capsys, "drain", "--runtime-dir", str(tmp_path), *option)
+        assert (found, err, orders) == (code, "", [Drain()])
+        told = {"taken": done.taken, "left": list(done.left)}
+        assert json.loads(out) == told if option else out.splitlines() == lines
 
 
 # decode --------------------------------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.control import SOCKET_NAME, ControlError, ControlServer, ask_maintenance, ask_status
+from sidecar.control import SOCKET_NAME, ControlError, ControlServer, ask_drain, ask_maintenance, ask_status
 from sidecar.ipc.channel import Channel, ChannelClosedError
 from sidecar.ipc.messages import (
     Done,
+    Drain,
+    Drained,
     GroupStatus,
     InterfaceStatus,
     Maintain,
@@ -216,6 +218,20 @@ def test_an_order_is_passed_on_and_its_answer_back(
     assert server.request(fd) == Maintain(reason=reason)
     server.tell(fd, Done(text="as you say"))
     assert ordered.result(10) == "as you say"
+
+
+def test_a_drain_is_passed_on_and_what_came_of_it_back(
+    server: ControlServer, listener: int, directory: Path, pool: ThreadPoolExecutor
+) -> None:
+    ordered = pool.submit(ask_drain, directory)
+    fd = accept(server, listener)
+    wait_readable(fd)
+    assert server.request(fd) == Drain()
+    done = Drained(taken={"web": "10.0.0.12 advertises"}, left=("db",))
+    server.tell(fd, done)
+    assert ordered.result(10) == done
+    server.drop(fd)
+    server.tell(fd, done)  # it has not waited for it
 
 
 def test_an_order_that_is_refused_or_not_understood_is_an_error(

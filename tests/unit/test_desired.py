@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.agent import desired
 from sidecar.agent.desired import Mastership, Metadata, Pod
-from sidecar.ipc.messages import GroupRole, MirroredGroup
+from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
 
 GROUP = MirroredGroup(name="web", interface="eth0", vhid=42, vips=("10.0.0.200/32", "fd00::200/128"))
 ROLE = GroupRole(name="web", role="master", since=1795408808.0689, reason="master-down", transitions=3)
@@ -163,3 +163,13 @@ def test_only_masters_of_the_same_group_on_other_nodes_are_rivals() -> None:
     ]
     found = desired.rivals_among(pods, targets=[own], group=GROUP, using=ALONE)
     assert [each.name for each in found] == ["rival"]
+
+
+def test_a_node_that_lets_go_of_a_group_is_not_shown_as_its_master() -> None:
+    roles = {
+        name: GroupRole(name=name, role=role, since=1.0, reason="master-down", transitions=2)
+        for name, role in (("web", "master"), ("db", "master"), ("mail", "init"))
+    }
+    shown = desired.yielding(Snapshot(groups=tuple(roles.values())), {"web", "mail"})
+    yielded = GroupRole(name="web", role="backup", since=1.0, reason="draining", transitions=2)
+    assert shown.groups == (yielded, roles["db"], roles["mail"])

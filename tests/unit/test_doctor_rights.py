@@ -8,7 +8,7 @@ import msgspec
 
 from sidecar.demo.controlplane import free_port
 from sidecar.doctor.rights import NEEDED, ask, needed
-from sidecar.ipc.plan import KubernetesPlan, MirrorPlan
+from sidecar.ipc.plan import KubernetesPlan, MirrorPlan, ProbeKind, ProbePlan
 from tests.fakes.http import write_kubeconfig
 from tests.fakes.plans import group_plan
 
@@ -19,9 +19,11 @@ def plan(kubeconfig: str) -> KubernetesPlan:
 
 def test_only_what_the_settings_need_is_asked_for() -> None:
     assert needed(plan(""), ()) == NEEDED["mirror"]
-    every = msgspec.structs.replace(plan(""), events=True, readiness_condition=True, lease_witness=True)
+    features = ("events", "readiness_condition", "lease_witness", "node_annotations", "cordon")
+    every = msgspec.structs.replace(plan(""), **dict.fromkeys(features, True))
     group = group_plan(mirror=MirrorPlan(endpoint_slice="web", load_balancer_class="carp/vip"))
-    assert set(needed(every, (group,))) == {right for rights in NEEDED.values() for right in rights}
+    probe = ProbePlan(name="x", kind=ProbeKind.NODE_CONDITION, target=("Ready=True",))
+    assert set(needed(every, (group,), (probe,))) == {right for rights in NEEDED.values() for right in rights}
 
 
 def test_a_server_that_is_away_is_a_text(tmp_path: Path) -> None:

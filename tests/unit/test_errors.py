@@ -33,6 +33,14 @@ def test_the_right_is_the_one_that_the_server_misses() -> None:
     assert refusal(403, b"", ASKED).right == "patch endpointslices"
 
 
+def test_for_what_belongs_to_no_namespace_the_remedy_is_a_cluster_role() -> None:
+    asked = Asked(right="watch nodes", what="nodes", namespace="")
+    assert str(refusal(403, b"", asked)) == (
+        "the right to watch nodes is missing (403); bind the ClusterRole with it that the chart ships "
+        "(docs/maintenance.md) to this pod's service account"
+    )
+
+
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("", 0.0), ("-1", 0.0), ("Wed, 21 Oct", 0.0), ("²", 0.0)])
 def test_how_long_to_stay_away(header: str, seconds: float) -> None:
     assert refusal(429, b"{}", ASKED, retry_after=header).retry_after == seconds

@@ -42,6 +42,7 @@ from sidecar.net import sockets
 from sidecar.net.inquiry import question
 from sidecar.net.neighbor import announcements
 from sidecar.observe.moment import boot_time
+from sidecar.protocol import timing
 from sidecar.protocol.auth import Authenticator
 from sidecar.protocol.packet import Header, build_ipv4, pack, parse_ipv4, unpack
 from sidecar.protocol.types import CARP_GROUP
@@ -53,6 +54,7 @@ from tests.fakes.plans import KEY, group_plan
 VIPS = (IPv4Address("10.0.0.200"),)
 PLAN = group_plan(vips=("10.0.0.200/32",))
 PEER = IPv4Address("10.0.0.12")
+SUCCESSION = timing.succession(advbase=1, advskew=0)
 LEASED, BIND, RENEW, RELEASE, RELEASED = (
     Bound(group="web", error=None),
     Bind(group="web", until=ANY),
@@ -140,9 +142,11 @@ def test_from_start_to_stop(engine: DrivenEngine, far: socket.socket) -> None:
     release, snapshot = engine.said()
     assert (release, sent(far)) == (RELEASE, [])
     assert [(role.role, role.reason) for role in roles([snapshot])[0]] == [("init", "stop")]
-    engine.parent.send(RELEASED)
+    engine.tell(RELEASED)
+    assert (engine.said(), sent(far)) == ([], ["advert 255"])
+    engine.pass_time(SUCCESSION)
     assert engine.run() == 0
-    assert (engine.said(), sent(far)) == ([Stopped()], ["advert 255"])
+    assert (engine.said(), sent(far)) == ([Stopped()], [])
 
 
 def test_a_refused_lease_is_told_and_tried_again_later(engine: DrivenEngine, far: socket.socket) -> None:
@@ -185,7 +189,8 @@ def test_a_stop_waits_for_the_last_of_several_groups(engine: DrivenEngine, far: 
     engine.said()
     engine.tell(Stop())
     assert without_snapshots(engine.said()) == [RELEASE]
-    engine.parent.send(RELEASED)
+    engine.tell(RELEASED)
+    engine.pass_time(SUCCESSION)
     assert engine.run() == 0
     snapshot, stopped = engine.said()
     assert ([role.reason for role in roles([snapshot])[0]], stopped) == (["stop", "stop"], Stopped())
@@ -473,9 +478,12 @@ def test_a_parent_that_never_reads_ends_it_but_not_a_status(
 # The wire ------------------------------------------------------------------------------------------------------------
 
 
-def frame(*, vhid: int = 42, key: bytes = KEY, damage: slice | None = None, source: IPv4Address = PEER) -> bytes:
+def frame(
+    *, vhid: int = 42, key: bytes = KEY, damage: slice | None = None, source: IPv4Address = PEER, timing_: int = 1
+) -> bytes:
     mac = Authenticator(key=key, vhid=vhid, addresses=VIPS).sign(1)
-    payload = bytearray(pack(Header(vhid=vhid, advbase=1, advskew=0, counter=1, mac=mac)))
+    advskew = 255 if timing_ == 255 else 0
+    payload = bytearray(pack(Header(vhid=vhid, advbase=timing_, advskew=advskew, counter=1, mac=mac)))
     if damage is not None:
         del payload[damage]
     return ethernet(build_ipv4(source=source, destination=CARP_GROUP, identification=0, payload=bytes(payload)))
@@ -514,6 +522,25 @@ def test_packets_are_judged_counted_and_obeyed(cabled: tuple[DrivenEngine, socke
     assert engine.said() == []
     engine.pass_time(0.1)
     assert without_snapshots(engine.said()) == [BIND]
+
+
+@pytest.mark.netns
+def test_a_master_that_is_told_to_stop_stays_until_it_hears_its_successor(
+    cabled: tuple[DrivenEngine, socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine, far = cabled
+    engine.pass_time(3.0)
+    engine.tell(LEASED, Stop())
+    far.send(frame())  # of before the goodbye: no successor's
+    engine.serve()
+    engine.tell(RELEASED)
+    far.send(frame(timing_=255))  # nor is somebody else's goodbye
+    engine.serve()
+    assert not engine._done()
+    far.send(frame())
+    assert engine.run() == 0
+    assert [each for each in caplog.messages if "now" in each] == ["10.0.0.12 is master now"]
 
 
 @pytest.mark.netns

@@ -17,6 +17,7 @@ from sidecar.ipc.messages import (
     HealthDemotion,
     InterfaceStatus,
     Message,
+    NodeSays,
     Probed,
     Released,
     Snapshot,
@@ -37,7 +38,8 @@ PROBES = (
 
 
 def plan(*, kubernetes: bool = True, **changes: object) -> Plan:
-    return msgspec.structs.replace(node_plan(group_plan(**changes), kubernetes=kubernetes), health=PROBES)
+    found = node_plan(group_plan(**changes), kubernetes=kubernetes, runtime_dir="/nonexistent")
+    return msgspec.structs.replace(found, health=PROBES)
 
 
 @pytest.fixture
@@ -274,3 +276,27 @@ def test_without_probes_nothing_is_demoted_by_any(
     agent.says(Probed(failing={0: "it answered 503"}))
     mirror.change(msgspec.structs.replace(plan(), health=()))
     assert questions[1:] == [Health()]
+
+
+# The node's object ---------------------------------------------------------------------------------------------------
+
+
+def with_node(**features: bool) -> Plan:
+    found = plan()
+    assert found.kubernetes is not None
+    return msgspec.structs.replace(found, kubernetes=msgspec.structs.replace(found.kubernetes, **features))
+
+
+def test_what_the_node_says_is_passed_on_when_it_changes_and_outlives_its_agent(
+    mirror: Mirror, agent: Questioner, questions: list[object]
+) -> None:
+    agent.says(NodeSays(maintenance="disks"))
+    assert questions == [], "nobody asked for it"
+    mirror.change(with_node(node_annotations=True))
+    assert questions == [NodeSays(maintenance="disks")]
+    agent.says(NodeSays(maintenance="disks", cordoned=True), NodeSays(maintenance="disks", advskew=7))
+    assert questions[1:] == [NodeSays(maintenance="disks", advskew=7)]
+    end(mirror)
+    assert mirror.word() == NodeSays(maintenance="disks", advskew=7)
+    mirror.change(with_node(cordon=True))
+    assert questions[2:] == [NodeSays()], "a feature that is turned off gives back what it took"

@@ -509,6 +509,22 @@ def test_a_right_that_is_missing_is_told_once_and_asked_for_seldom(
     assert caplog.text.count(f"the right to {right} is missing") == 1
 
 
+def test_who_asked_for_it_hears_when_the_newest_roles_are_written(pods: FakePods) -> None:
+    told: list[str] = []
+
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"), lambda: told.append("too old"))
+            mirror.reconciler.offer(snapshot("backup"), lambda: told.append(mirror.says()["carp-role"]))
+            await until(lambda: told, "told", within=2)
+            mirror.reconciler.offer(snapshot("backup"), lambda: told.append("nothing to write"))
+            await until(lambda: len(told) > 1, "told", within=2)
+
+    run(story())
+    assert told == ["backup", "nothing to write"]
+
+
 def test_a_retry_after_is_waited_for(pods: FakePods) -> None:
     async def story() -> None:
         mirror = agent(pods)

@@ -205,3 +205,55 @@ def test_a_stop_ends_it(site: Site) -> None:
     site.reload.read_anew()
     site.reload.begin()
     assert site.reload.running == []
+
+
+# An advskew from elsewhere -------------------------------------------------------------------------------------------
+
+
+def skewed(advskew: int, *groups: GroupPlan) -> Plan:
+    return node_plan(*(replace(group, advskew=advskew) for group in groups))
+
+
+def test_an_advskew_from_elsewhere_goes_before_the_settings_and_is_given_back(site: Site) -> None:
+    site.reload.override(7)
+    assert site.told() == [
+        *changed(site, [], []),
+        ChangeGroup(group=replace(WEB, advskew=7), lease=2.5),
+        ChangeGroup(group=replace(DB, advskew=7), lease=2.5),
+    ]
+    site.reload.override(7)
+    assert site.told() == []
+    site.judged(node_plan(replace(WEB, advskew=100, dead_ratio=5), DB))
+    assert site.reload.plan == skewed(7, replace(WEB, dead_ratio=5), DB)
+    site.judged(node_plan(OTHER_SKEW, DB))
+    site.told()
+    site.reload.override(None)
+    assert site.reload.plan == node_plan(OTHER_SKEW, DB)
+    assert site.told() == [
+        *changed(site, [], []),
+        ChangeGroup(group=OTHER_SKEW, lease=2.5),
+        ChangeGroup(group=DB, lease=2.5),
+    ]
+
+
+def test_one_that_comes_during_a_change_waits_for_its_end(site: Site) -> None:
+    site.judged(node_plan(OTHER_VHID, DB))
+    site.told()
+    site.reload.override(3)
+    site.reload.override(7)
+    assert site.told() == []
+    site.reload.stopped("web")
+    assert site.reload.plan == skewed(7, OTHER_VHID, DB)
+    assert site.told()[-2:] == [
+        ChangeGroup(group=replace(OTHER_VHID, advskew=7), lease=2.5),
+        ChangeGroup(group=replace(DB, advskew=7), lease=2.5),
+    ]
+
+
+def test_settings_that_are_refused_leave_it_as_it_is(site: Site) -> None:
+    site.reload.override(7)
+    site.refuses = "cannot open a packet socket on eth1: no"
+    site.judged(node_plan(OTHER_VHID, DB))
+    assert site.reload.plan == skewed(7, WEB, DB)
+    site.reload.override(None)
+    assert site.reload.plan == node_plan(WEB, DB)

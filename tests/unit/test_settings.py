@@ -132,7 +132,7 @@ def test_one_group_by_the_environment_alone() -> None:
         ({"CARP_VHDI": "1"}, "CARP_VHDI: unknown setting; did you mean CARP_VHID?"),
         ({"CARP_PASWORD": "hunter2"}, "CARP_PASWORD: unknown setting; did you mean CARP_PASSWORD?"),
         ({"CARP_POD_NAME": "x"}, "CARP_POD_NAME: unknown setting; did you mean POD_NAME?"),
-        ({"CARP_FOO": ""}, "CARP_FOO: unknown setting; remove it (the nearest known one is CARP_LOG_FORMAT)"),
+        ({"CARP_FOO": ""}, "CARP_FOO: unknown setting; remove it (the nearest known one is CARP_CORDON)"),
         ({"CARP_a b": ""}, "'CARP_a' ...: unknown setting; remove it (the nearest known one is CARP_ADVBASE)"),
     ],
 )  # fmt: skip

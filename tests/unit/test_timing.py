@@ -51,3 +51,12 @@ def test_a_lease_stands_for_a_little_less_than_the_earliest_peer_waits() -> None
     assert timing.standing(advbase=1, advskew=0, dead_ratio=3) == 3 * 63 / 64 - 0.001
     assert timing.standing(advbase=1, advskew=0, dead_ratio=1) == 1.5 * 63 / 64 - 0.001
     assert timing.standing(advbase=1, advskew=128, dead_ratio=2) == 2.25 * 63 / 64 - 0.001
+
+
+@pytest.mark.parametrize(
+    ("advbase", "advskew", "seconds"), [(1, 0, 1.0625), (1, 128, 1.5625), (0, 4, 0.5625), (0, 192, 0.8125), (5, 0, 2.0)]
+)
+def test_a_successor_is_waited_for_an_interval_and_no_longer_than_two_seconds(
+    advbase: int, advskew: int, seconds: float
+) -> None:
+    assert timing.succession(advbase=advbase, advskew=advskew) == seconds

@@ -53,8 +53,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne (toString (.Values.config.kubernetes | default "auto")) "off" }}true{{ end }}
 {{- end }}
 
-{{- /* the rules of the Role: those of each feature that the settings turn on, anywhere in them */ -}}
-{{- define "carp-sidecar.rules" -}}
+{{- /* the settings at each place where they stand, as a list: the top, each group, each node, each node's groups */ -}}
+{{- define "carp-sidecar.layers" -}}
 {{- $config := .Values.config }}
 {{- $layers := list $config }}
 {{- range $group := $config.groups }}{{ $layers = append $layers $group }}{{ end }}
@@ -62,15 +62,40 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $layers = append $layers $node }}
 {{- range $group := $node.groups }}{{ $layers = append $layers $group }}{{ end }}
 {{- end }}
+{{- toYaml $layers }}
+{{- end }}
+
+{{- /* the rules in a file of each feature that is on: by a setting anywhere, or by a health probe of that kind. Call with
+(dict "root" $ "file" "role-rules.yaml" "always" (list "mirror") "names" (list)); `names` are resourceNames */ -}}
+{{- define "carp-sidecar.rules" -}}
+{{- $layers := include "carp-sidecar.layers" .root | fromYamlArray }}
+{{- $names := .names }}
+{{- $always := .always }}
 {{- $rules := list }}
-{{- range $feature, $its := .Files.Get "files/role-rules.yaml" | fromYaml }}
-{{- $on := or (eq $feature "mirror") (and (eq $feature "events") (ne (toString (get $config "events")) "false")) }}
+{{- range $feature, $its := .root.Files.Get (printf "files/%s" .file) | fromYaml }}
+{{- $on := has $feature $always }}
 {{- range $layer := $layers }}
 {{- if not (has (toString (get $layer $feature)) (list "" "false" "<nil>")) }}{{ $on = true }}{{ end }}
+{{- range $probe := get $layer "health" | default list }}{{ if hasKey $probe $feature }}{{ $on = true }}{{ end }}{{ end }}
 {{- end }}
-{{- if $on }}{{ $rules = concat $rules $its }}{{ end }}
+{{- if $on }}
+{{- range $rule := $its }}
+{{- if $names }}{{ $rule = merge (dict "resourceNames" $names) $rule }}{{ end }}
+{{- if not (has $rule $rules) }}{{ $rules = append $rules $rule }}{{ end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- toYaml $rules }}
+{{- end }}
+
+{{- define "carp-sidecar.roleRules" -}}
+{{- $always := list "mirror" }}
+{{- if ne (toString (get .Values.config "events")) "false" }}{{ $always = append $always "events" }}{{ end }}
+{{- include "carp-sidecar.rules" (dict "root" . "file" "role-rules.yaml" "always" $always "names" list) }}
+{{- end }}
+
+{{- define "carp-sidecar.clusterRoleRules" -}}
+{{- include "carp-sidecar.rules" (dict "root" . "file" "cluster-role-rules.yaml" "always" list "names" .Values.rbac.nodeNames) }}
 {{- end }}
 
 {{- /* the settings file: the values as they are, and where the password is. It is applied live; what can't be is in the
