@@ -19,8 +19,9 @@ import msgspec
 import pytest
 
 from sidecar.control import ControlError, ask_maintenance, ask_status
-from sidecar.ipc.messages import GroupStatus
+from sidecar.ipc.messages import GroupStatus, NodeSays
 from sidecar.ipc.plan import Plan, ProbeKind, ProbePlan, encode_plan
+from sidecar.node_word import NodeWord
 from tests.fakes.namespace import cable, in_new_network, ip
 from tests.fakes.plans import group_plan, node_plan
 from tests.netns.peers import until
@@ -325,6 +326,31 @@ def test_maintenance_survives_the_engine_and_the_parent(tmp_path: Path) -> None:
             another.process.wait()
 
     alone(plan_in(tmp_path), tmp_path, scene)
+
+
+def test_what_the_node_said_last_stands_over_a_restart_without_an_api_server(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path, kubernetes=True)
+    assert plan.kubernetes is not None
+    obeying = msgspec.structs.replace(plan.kubernetes, node_annotations=True, cordon=True)
+    plan = msgspec.structs.replace(plan, kubernetes=obeying)
+    word = NodeWord(tmp_path / "run")
+    (tmp_path / "run").mkdir(mode=0o700)
+    word.heard(NodeSays(maintenance="new disks", advskew=9, cordoned=True))
+
+    def scene(parent: Parent) -> None:
+        wanted = [
+            "cordon 240 the node is cordoned",
+            "node-maintenance 240 annotation carp-sidecar/maintenance: new disks",
+        ]
+        until(parent.is_master, "it becomes master")  # nobody else is there
+        assert demotions(parent) == wanted
+        parent.kill_child("engine")
+        until(lambda: demotions(parent) == wanted, "the next engine knows")
+        group = parent.group()
+        assert group is not None
+        assert group.advskew == 9
+
+    alone(plan, tmp_path, scene)
 
 
 def with_commands(directory: Path, up: str = "", **changes: object) -> Plan:
