@@ -10,14 +10,13 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from urllib.parse import quote, urlencode
 
 import aiohttp
-import yaml
 from aiohttp.http_exceptions import HttpProcessingError
-from kubernetes.aio import client, config
-from kubernetes.aio.config import kube_config
-from kubernetes.aio.config.config_exception import ConfigException
 
+from sidecar import __version__
+from sidecar.agent.client import ConfigException, RESTClientObject, in_cluster
 from sidecar.agent.errors import ApiError, Asked, refusal
 from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.plan import KubernetesPlan
@@ -26,6 +25,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 _JSON = "application/json"
+_USER_AGENT = f"carp-sidecar/{__version__}"
 
 _CONNECT_WITHIN = 1.5
 """Seconds, kept short so that a server that is back is found at once; answering may take its time."""
@@ -39,7 +39,7 @@ _UNACKNOWLEDGED = 2000
 """Milliseconds until the kernel gives up a connection whose peer acknowledges nothing: a slow server still does."""
 _METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH"}
 
-_UNREADABLE = (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError, yaml.YAMLError)
+_UNREADABLE = (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError)
 """What the client's loader raises at a kubeconfig or a certificate that is not one; an ssl.SSLError is an OSError."""
 _UNREACHABLE = (aiohttp.ClientError, HttpProcessingError, ConfigException, OSError, ValueError)
 """An HttpProcessingError may be a line that does not end, a ValueError a token file that is no text."""
@@ -63,7 +63,7 @@ class Call:
 class _Client:
     """A client with the token that it read, and how many calls are under way by it."""
 
-    api: client.ApiClient
+    http: RESTClientObject
     calls: int = 0
 
 
@@ -83,7 +83,7 @@ class Transport:
         """Close the connections."""
         current, self._client = self._client, None
         if current is not None:
-            await current.api.close()
+            await current.http.close()
 
     async def request(self, call: Call) -> bytes:
         """Return the answer. Raises ApiError. A token that is refused is read again, once."""
@@ -125,7 +125,7 @@ class Transport:
                 current = self._client = self._client or _Client(await self._open())
             current.calls += 1
             try:
-                response = await _send(current.api, call, timeout)
+                response = await _send(current.http, call, timeout)
                 try:
                     yield response
                 finally:
@@ -137,31 +137,22 @@ class Transport:
             finally:
                 current.calls -= 1
                 if self._client is not current and not current.calls:
-                    await current.api.close()
+                    await current.http.close()
 
-    async def _open(self) -> client.ApiClient:
+    async def _open(self) -> RESTClientObject:
         """Read the kubeconfig, or the pod's own service account. Raises ApiError; no request is made yet."""
-        plan = self._plan
-        configuration = client.Configuration()
+        path = self._plan.kubeconfig
         try:
-            if plan.kubeconfig:
-                await config.load_kube_config(config_file=plan.kubeconfig, client_configuration=configuration)
-            else:
-                config.load_incluster_config(client_configuration=configuration)
-            configuration.retries = None  # the mirror tries again, with the newest snapshot
-            api = client.ApiClient(configuration)
+            client = await _from_kubeconfig(path) if path else in_cluster()
         except _UNREADABLE as error:
-            where = f"KUBECONFIG {plan.kubeconfig}" if plan.kubeconfig else "the pod's service account"
+            where = f"KUBECONFIG {path}" if path else "the pod's service account"
             raise ApiError(f"cannot read {where}: {type(error).__name__} {error}") from error
-        finally:
-            # The loader writes inline certificates to files for OpenSSL, and removes them only at a regular exit.
-            kube_config._cleanup_temp_files()
-        api.rest_client.pool_manager = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context, socket_factory=_socket),
+        client.pool_manager = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=client.ssl_context, socket_factory=_socket),
             trust_env=True,
             read_bufsize=_LINE_BYTES,
         )
-        return api
+        return client
 
     def _refused(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> ApiError:
         self._status.answered(call.verb, call.resource, response.status)
@@ -174,19 +165,28 @@ class Transport:
         )
 
 
-async def _send(api: client.ApiClient, call: Call, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-    # One level below the generated CoreV1Api, which takes no connect timeout and insists on whole models.
-    request = await api.param_serialize(
+async def _send(client: RESTClientObject, call: Call, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    # Two levels below the generated CoreV1Api, which takes no connect timeout and insists on whole models.
+    configuration = client.configuration
+    headers = {"Accept": call.accept, "Content-Type": call.content_type, "User-Agent": _USER_AGENT}
+    for each in (await configuration.auth_settings()).values():  # a token that is a minute old is read again
+        headers[each["key"]] = each["value"]
+    query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
+    answer = await client.request(
         _METHODS[call.verb],
-        call.path,
-        query_params=list(call.query),
-        header_params={"Accept": call.accept, "Content-Type": call.content_type},
+        f"{configuration.host}{call.path}{query}",
+        headers=headers,
         body=call.body,
-        auth_settings=["BearerToken"],
+        _request_timeout=timeout,
     )
-    answer = await api.call_api(*request, _request_timeout=timeout)
     response: aiohttp.ClientResponse = answer.response
     return response
+
+
+async def _from_kubeconfig(path: str) -> RESTClientObject:
+    from sidecar.agent import kubeconfig  # noqa: PLC0415 - 8 MB that nobody needs in a pod
+
+    return await kubeconfig.client_of(path)
 
 
 @contextlib.contextmanager

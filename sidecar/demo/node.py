@@ -25,20 +25,36 @@ _GROUP_DEFAULTS = {
     "CARP_HTTP_LISTEN": "off",
     "CARP_LOG_FORMAT": "text",
 }
+_AS_IN_A_POD = """\
+mount -t tmpfs none /run
+mkdir -p /var/run/secrets/kubernetes.io
+ln -s "$0" /var/run/secrets/kubernetes.io/serviceaccount
+exec "$@"
+"""
+"""In a mount namespace of its own: /run is another, /var/run leads there."""
 
 
 class SidecarNode:
     """The sidecar of ``node``. ``settings`` are its environment; runtime directory and log are kept in ``directory``.
 
-    ``python`` is the interpreter of all its processes. It may be started again after it ended. Leaving it as a context
-    manager kills what still runs.
+    ``python`` is the interpreter of all its processes. ``account`` is a folder with ``token`` and ``ca.crt``, which it
+    then finds where the kubelet mounts a pod's service account. It may be started again after it ended. Leaving it as a
+    context manager kills what still runs.
     """
 
     def __init__(
-        self, node: Node, directory: Path, settings: Mapping[str, str], *, python: str = sys.executable
+        self,
+        node: Node,
+        directory: Path,
+        settings: Mapping[str, str],
+        *,
+        python: str = sys.executable,
+        account: Path | None = None,
     ) -> None:
         self.node = node
-        self._python = python
+        self._command = [python, "-P", "-m", "sidecar", "run"]
+        if account is not None:
+            self._command = ["unshare", "--mount", "sh", "-e", "-c", _AS_IN_A_POD, str(account), *self._command]
         self.runtime_dir = directory / f"run-{node.name}"
         self._log = directory / f"{node.name}.log"
         self._environment = {
@@ -61,10 +77,9 @@ class SidecarNode:
     def start(self, **settings: str) -> None:
         """Start it; ``settings`` change its environment from now on."""
         self._environment |= settings
-        command = [self._python, "-P", "-m", "sidecar", "run"]
         with self._log.open("ab") as log:
             self._process = self.node.popen(
-                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     @property

@@ -6,17 +6,15 @@ Our own addresses carry ``IFA_PROTO`` 112 (Linux 5.18 and later), so that a swee
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from types import TracebackType
 from typing import Any
 
-from pyroute2 import IPRoute, NetlinkError
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
+from sidecar.net import rtnetlink
+from sidecar.net.rtnetlink import Rtnetlink
 from sidecar.protocol.types import IPPROTO_CARP, IPAddress
 
 IPInterface = IPv4Interface | IPv6Interface
@@ -27,14 +25,9 @@ _IFA_F_NODAD = 0x02
 _IFA_F_NOPREFIXROUTE = 0x200
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _ARPHRD_ETHER = 1
-_RTM_NEWADDR = 20
-_NLMSG_ERROR = 2
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_CREATE = 0x1, 0x4, 0x100, 0x400
-_SEQUENCE, _SEQUENCE_AT = struct.Struct("=I"), 8
-_ACKNOWLEDGEMENT = struct.Struct("=IHHIIi")
-"""struct nlmsghdr and nlmsgerr's error (netlink(7))."""
-_REPLY_AT_MOST = 4096
-_KERNEL_ANSWERS_WITHIN = 1.0
+_MAIN_TABLE = 254
+_FAMILY_AT, _PREFIX_AT, _TABLE_AT = 16, 17, 20
+"""Of a route's message: its family, the length of its destination's prefix, and its table."""
 
 
 class AddressError(Exception):
@@ -65,13 +58,16 @@ class Link:
 
 
 class Addresses:
-    """rtnetlink. Use as a context manager or call ``close``."""
+    """What the kernel has, and what it is asked to. Use as a context manager or call ``close``.
 
-    __slots__ = ("_renewals", "_route")
+    A renewal comes with each advert of each group, so that its request is made only once.
+    """
+
+    __slots__ = ("_kernel", "_renewals")
 
     def __init__(self) -> None:
-        self._route = IPRoute()
-        self._renewals = _Prepared()
+        self._kernel = Rtnetlink()
+        self._renewals: dict[tuple[int, IPInterface, int], bytearray] = {}
 
     def __enter__(self) -> Addresses:
         return self
@@ -82,23 +78,20 @@ class Addresses:
         self.close()
 
     def close(self) -> None:
-        """Close the sockets."""
-        self._route.close()
-        self._renewals.close()
+        """Close the socket."""
+        self._kernel.close()
 
     def links(self) -> tuple[Link, ...]:
-        """Return all network interfaces."""
-        return tuple(link_from_message(message) for message in self._route.get_links())
+        """Return all network interfaces. Raises OSError, as the next two do."""
+        return tuple(link_from_message(message) for message in rtnetlink.dump(rtnetlink.GETLINK))
 
     def addresses(self) -> tuple[Address, ...]:
         """Return all addresses of all interfaces."""
-        return tuple(_address_from_message(message) for message in self._route.get_addr())
+        return tuple(_address_from_message(message) for message in rtnetlink.dump(rtnetlink.GETADDR))
 
     def gateways(self) -> tuple[tuple[int, IPAddress], ...]:
         """Return the default gateways: the interface's index and the address."""
-        routes = [
-            each for family in (socket.AF_INET, socket.AF_INET6) for each in self._route.get_default_routes(family)
-        ]
+        routes = rtnetlink.dump(rtnetlink.GETROUTE, _is_default_route)
         told = [(each.get_attr("RTA_OIF"), each.get_attr("RTA_GATEWAY")) for each in routes]
         return tuple((index, ip_address(gateway)) for index, gateway in told if index and gateway)
 
@@ -109,75 +102,52 @@ class Addresses:
 
         Raises AddressError.
         """
+        request = self._renewals.get((index, vip, lifetime))
+        if request is None:
+            request = self._renewals[index, vip, lifetime] = _replace_request(index, vip, lifetime)
         try:
-            code = self._renewals.ask((index, vip, lifetime))
+            self._kernel.ask(request)
         except OSError as error:
-            raise AddressError(f"the kernel cannot be asked for {vip}: {error.strerror or error}") from error
-        if code:
-            raise AddressError(f"the kernel refused {vip}: {os.strerror(code)} ({errno.errorcode.get(code, code)})")
+            raise AddressError(f"the kernel refused {vip}: {_said(error)}") from error
 
     def take(self, *, index: int, vip: IPInterface) -> None:
         """Remove ``vip`` from an interface; it need not be there. Raises AddressError."""
         try:
-            self._route.addr(
-                "del", index=index, address=str(vip.ip), prefixlen=vip.network.prefixlen, family=_family(vip)
-            )
-        except NetlinkError as error:
-            if error.code not in (errno.EADDRNOTAVAIL, errno.ENODEV):
+            self._kernel.ask(_request(rtnetlink.DELADDR, index, vip))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
                 raise AddressError(f"the kernel kept {vip}: {_said(error)}") from error
-
-
-class _Prepared:
-    """Sends one request over and over, which is made only once: a renewal comes with each advert of each group.
-
-    pyroute2 makes the request, but takes 500 us to make, send and answer one; this takes 6 us.
-    """
-
-    __slots__ = ("_requests", "_sequence", "_socket")
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.settimeout(_KERNEL_ANSWERS_WITHIN)
-        self._requests: dict[tuple[int, IPInterface, int], bytearray] = {}
-        self._sequence = 0
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def ask(self, lease: tuple[int, IPInterface, int]) -> int:
-        """Put an address for its lifetime (interface index, address, seconds); return 0 or the errno. Raises OSError.
-
-        A request that nobody acknowledged in time is not taken for a later one: each has its own number.
-        """
-        request = self._requests.get(lease)
-        if request is None:
-            request = self._requests[lease] = _replace_request(*lease)
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        _SEQUENCE.pack_into(request, _SEQUENCE_AT, self._sequence)
-        self._socket.send(request)
-        while True:
-            _, kind, _, sequence, _, code = _ACKNOWLEDGEMENT.unpack_from(self._socket.recv(_REPLY_AT_MOST))
-            if kind == _NLMSG_ERROR and sequence == self._sequence:
-                return -int(code)
 
 
 def _replace_request(index: int, vip: IPInterface, lifetime: int) -> bytearray:
     host = vip.network.prefixlen == vip.max_prefixlen
-    message = ifaddrmsg()
-    message["index"], message["family"], message["prefixlen"] = index, _family(vip), vip.network.prefixlen
-    message["header"]["type"] = _RTM_NEWADDR
-    message["header"]["flags"] = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_REPLACE
-    message["attrs"] = [
-        ("IFA_ADDRESS", str(vip.ip)),
+    lease: list[tuple[str, object]] = [
         ("IFA_CACHEINFO", {"ifa_valid": lifetime, "ifa_preferred": 0 if host else lifetime}),
         ("IFA_PROTO", IPPROTO_CARP),
     ]
-    if vip.version == 4:
-        message["attrs"].append(("IFA_LOCAL", str(vip.ip)))
-    else:  # CARP already told us that nobody else has it
-        message["attrs"].append(("IFA_FLAGS", _IFA_F_NODAD | (_IFA_F_NOPREFIXROUTE if host else 0)))
-    message.encode()
-    return bytearray(message.data)
+    if vip.version == 6:  # CARP already told us that nobody else has it
+        lease.append(("IFA_FLAGS", _IFA_F_NODAD | (_IFA_F_NOPREFIXROUTE if host else 0)))
+    return _request(rtnetlink.NEWADDR, index, vip, how=rtnetlink.CREATE | rtnetlink.REPLACE, more=lease)
+
+
+def _request(
+    kind: int, index: int, vip: IPInterface, *, how: int = 0, more: Sequence[tuple[str, object]] = ()
+) -> bytearray:
+    names = ["IFA_ADDRESS", *(["IFA_LOCAL"] if vip.version == 4 else [])]
+    return rtnetlink.request(
+        kind,
+        how,
+        index=index,
+        family=_family(vip),
+        prefixlen=vip.network.prefixlen,
+        attributes=[*((name, str(vip.ip)) for name in names), *more],
+    )
+
+
+def _is_default_route(message: bytes) -> bool:
+    """Judge by the bytes: a router has routes by the million, and pyroute2 takes its time for each."""
+    family, prefix, table = message[_FAMILY_AT], message[_PREFIX_AT], message[_TABLE_AT]
+    return family in (socket.AF_INET, socket.AF_INET6) and prefix == 0 and table == _MAIN_TABLE
 
 
 def link_from_message(message: Any) -> Link:  # noqa: ANN401 - pyroute2 has no types
@@ -211,5 +181,6 @@ def _family(vip: IPInterface) -> int:
     return socket.AF_INET if vip.version == 4 else socket.AF_INET6
 
 
-def _said(error: NetlinkError) -> str:
-    return f"{error} ({errno.errorcode.get(error.code, error.code)})"
+def _said(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return text if error.errno is None else f"{text} ({errno.errorcode.get(error.errno, error.errno)})"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-
+from sidecar.net import rtnetlink
 from sidecar.net.addresses import Link, link_from_message
 
 _RTMGRP_LINK = 1
-_RTM_NEWLINK, _RTM_DELLINK = 16, 17
 
 
 class LinksLostError(Exception):
@@ -20,13 +18,12 @@ class LinksLostError(Exception):
 class LinkMonitor:
     """A netlink socket that hears of every link change. ``fileno`` is for a selector."""
 
-    __slots__ = ("_marshal", "_socket")
+    __slots__ = ("_socket",)
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.setblocking(False)
         self._socket.bind((0, _RTMGRP_LINK))
-        self._marshal = MarshalRtnl()
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -48,11 +45,8 @@ class LinkMonitor:
                 if error.errno == errno.ENOBUFS:
                     raise LinksLostError from error
                 raise
-            for message in self._marshal.parse(data):
-                kind = message["header"]["type"]
-                if kind not in (_RTM_NEWLINK, _RTM_DELLINK):
-                    continue
+            for message in rtnetlink.messages(data):
                 link = link_from_message(message)
-                if kind == _RTM_DELLINK:
+                if message["header"]["type"] == rtnetlink.DELLINK:
                     link = Link(index=link.index, name=link.name, mac=link.mac, up=False)
                 changed.append(link)

@@ -14,15 +14,13 @@ That the NIC does not answer as well is up to ``net.virtual_arp``.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Collection
 from typing import Any
 
-from pyroute2 import IPRoute, NetlinkError
-
-from sidecar.net import nft
+from sidecar.net import nft, rtnetlink
+from sidecar.net.rtnetlink import Rtnetlink
 from sidecar.protocol.types import virtual_mac
 
 ALIAS = "carp-sidecar"
@@ -32,11 +30,9 @@ _RTM_SETLINK = 19
 _NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
 _HEADER = struct.Struct("=IHHII")
 _LINK_HEADER = struct.Struct("=BxHiII")
-_ANSWER = struct.Struct("=IHHIIi")
 _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE, _GEN_MODE_NONE = 26, 1, 8, 1
 _RP_FILTER, _ARP_IGNORE = 8, 19
 """IPV4_DEVCONF_RP_FILTER and IPV4_DEVCONF_ARP_IGNORE (linux/ip.h): /proc/sys is read-only in a container."""
-_ANSWERS_WITHIN = 1.0
 _FAULTS = {
     errno.EOPNOTSUPP: "the kernel has no macvlan",
     errno.EBUSY: "it is a port of a bridge, a bond or the like",
@@ -71,17 +67,17 @@ class VirtualMac:
 
     def make(self) -> None:
         """Make it, down, or adopt what an earlier life left, as it is. Raises VirtualMacError."""
-        with IPRoute() as route:
-            left = next((link for link in route.get_links() if self.is_(link)), None)
+        left = next((link for link in _links() if self.is_(link)), None)
+        with Rtnetlink() as kernel:
             try:
                 if left is None:
-                    self._create(route)
+                    self._create(kernel)
                 else:
                     self._adopt(left)
-                _configure(self.index)
-            except NetlinkError as error:
-                fault = _FAULTS.get(error.code, os.strerror(error.code))
-                raise VirtualMacError(f"{_name(self._nic)} cannot have a virtual MAC: {fault}") from error
+            except OSError as error:
+                raise VirtualMacError(f"{_name(self._nic)} cannot have a virtual MAC: {_said(error)}") from error
+            try:
+                _configure(kernel, self.index)
             except OSError as error:
                 raise VirtualMacError(f"{self.name} cannot be set up: {error.strerror or error}") from error
 
@@ -89,32 +85,42 @@ class VirtualMac:
         """Show the MAC on the wire, or hide it. Raises VirtualMacError."""
         if up is self._up:
             return
+        flags = _IFF_UP if up else 0
         try:
-            with IPRoute() as route:
-                _set_up(route, self.index, up=up)
-        except NetlinkError as error:
-            raise VirtualMacError(f"{self.name} cannot be set {'up' if up else 'down'}: {error}") from error
+            with Rtnetlink() as kernel:
+                kernel.ask(rtnetlink.request(rtnetlink.NEWLINK, index=self.index, flags=flags, change=_IFF_UP))
+        except OSError as error:
+            raise VirtualMacError(
+                f"{self.name} cannot be set {'up' if up else 'down'}: {error.strerror or error}"
+            ) from error
         self._up = up
 
     def remove(self) -> None:
         """Delete it, and whatever else of this group's an earlier life left. Raises VirtualMacError."""
         try:
-            with IPRoute() as route:
-                for link in [link for link in route.get_links() if self.is_(link)]:
-                    route.link("del", index=link["index"])
-        except NetlinkError as error:
-            raise VirtualMacError(f"{self.name or 'a macvlan'} cannot be removed: {error}") from error
+            with Rtnetlink() as kernel:
+                for link in filter(self.is_, _links()):
+                    kernel.ask(rtnetlink.request(rtnetlink.DELLINK, index=link["index"]))
+        except OSError as error:
+            raise VirtualMacError(f"{self.name or 'a macvlan'} cannot be removed: {error.strerror or error}") from error
         self.index, self._up = 0, False
 
-    def _create(self, route: IPRoute) -> None:
+    def _create(self, kernel: Rtnetlink) -> None:
         taken = {name for _, name in socket.if_nameindex()}
         names = [f"carp{self.vhid}", *(f"carp{self.vhid}-{number}" for number in range(2, _NAMES_TRIED))]
         self.name = next(name for name in names if name not in taken)
-        address = self.mac.hex(":")
         # Bridge mode: in others the kernel keeps from the NIC what a rival sends from this very MAC.
-        route.link("add", ifname=self.name, kind="macvlan", link=self._nic, macvlan_mode="bridge", address=address)
+        macvlan = [("IFLA_INFO_KIND", "macvlan"), ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", "bridge")]})]
+        made = [
+            ("IFLA_IFNAME", self.name),
+            ("IFLA_LINK", self._nic),
+            ("IFLA_ADDRESS", self.mac.hex(":")),
+            ("IFLA_LINKINFO", {"attrs": macvlan}),
+        ]
+        kernel.ask(rtnetlink.request(rtnetlink.NEWLINK, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, attributes=made))
         self.index, self._up = socket.if_nametoindex(self.name), False
-        route.link("set", index=self.index, ifalias=ALIAS)
+        alias = [("IFLA_IFALIAS", ALIAS)]
+        kernel.ask(rtnetlink.request(rtnetlink.NEWLINK, index=self.index, attributes=alias))
 
     def _adopt(self, link: Any) -> None:  # noqa: ANN401 - pyroute2 has no types
         self.name, self.index = link.get_attr("IFLA_IFNAME"), link["index"]
@@ -134,36 +140,34 @@ class VirtualMac:
 
 def leftovers(places: Collection[tuple[int, int]]) -> list[VirtualMac]:
     """Return those that an earlier life left among these places (index of the NIC, vhid)."""
-    with IPRoute() as route:
-        links = [link for link in route.get_links() if link.get_attr("IFLA_IFALIAS") == ALIAS]
+    links = [link for link in _links() if link.get_attr("IFLA_IFALIAS") == ALIAS]
     wanted = [VirtualMac(nic=nic, vhid=vhid) for nic, vhid in places] if links else []
     return [mac for mac in wanted if any(mac.is_(link) for link in links)]
 
 
-def _set_up(route: IPRoute, index: int, *, up: bool) -> None:
-    route.link("set", index=index, state="up" if up else "down")
+def _links() -> list[Any]:
+    return rtnetlink.dump(rtnetlink.GETLINK)
 
 
-def _configure(index: int) -> None:
+def _configure(kernel: Rtnetlink, index: int) -> None:
     """Give the interface its settings, by RTM_SETLINK, for which pyroute2 has no words. Raises OSError."""
     settings = (nft.attribute(kind, struct.pack("=I", value)) for kind, value in ((_RP_FILTER, 2), (_ARP_IGNORE, 1)))
     inet = nft.nested(socket.AF_INET, nft.nested(_IFLA_INET_CONF, *settings))
     inet6 = nft.nested(socket.AF_INET6, nft.attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_GEN_MODE_NONE,))))
     try:
-        _set_link(index, nft.nested(_IFLA_AF_SPEC, inet, inet6))
+        kernel.ask(_set_link(index, nft.nested(_IFLA_AF_SPEC, inet, inet6)))
     except OSError:
-        _set_link(index, nft.nested(_IFLA_AF_SPEC, inet))  # a kernel without IPv6
+        kernel.ask(_set_link(index, nft.nested(_IFLA_AF_SPEC, inet)))  # a kernel without IPv6
 
 
-def _set_link(index: int, attributes: bytes) -> None:
+def _set_link(index: int, attributes: bytes) -> bytearray:
     body = _LINK_HEADER.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attributes
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(_ANSWERS_WITHIN)
-        flags = _NLM_F_REQUEST | _NLM_F_ACK
-        kernel.send(_HEADER.pack(_HEADER.size + len(body), _RTM_SETLINK, flags, 1, 0) + body)
-        code = -_ANSWER.unpack_from(kernel.recv(4096))[5]
-    if code:
-        raise OSError(code, os.strerror(code))
+    header = _HEADER.pack(_HEADER.size + len(body), _RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, 0, 0)
+    return bytearray(header + body)
+
+
+def _said(error: OSError) -> str:
+    return _FAULTS.get(error.errno or 0, error.strerror or str(error))
 
 
 def _name(index: int) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Callable
 from ipaddress import ip_interface
 from typing import TypeVar
 
 import pytest
-from pyroute2 import IPRoute
 
+from sidecar.net import rtnetlink
 from sidecar.net.addresses import FOREVER, Address, AddressError, Addresses, Link, _replace_request
 from sidecar.net.lease import VipLease, leases, sweep
 from tests.fakes.namespace import cable, in_new_network, ip
@@ -78,9 +79,9 @@ def test_putting_it_again_extends_it_and_taking_it_twice_is_no_error() -> None:
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one() -> None:
     def scene(kernel: Addresses, index: int) -> str:
         refused = _replace_request(index + 99, V4, 100)
-        kernel._renewals._socket.send(refused)  # as if the answer had come too late
+        kernel._kernel._socket.send(refused)  # as if the answer had come too late
         kernel.put(index=index, vip=V4, lifetime=100)
-        kernel._renewals._socket.send(refused)
+        kernel._kernel._socket.send(refused)
         kernel.put(index=index, vip=V4, lifetime=100)
         return ip("address show dev near")
 
@@ -121,10 +122,21 @@ def test_a_nodes_own_addresses_are_never_leases_nor_swept() -> None:
     def scene(kernel: Addresses, index: int) -> tuple[dict[str, bool], tuple[str, ...]]:
         ip("address add 10.0.0.1/24 dev near")  # for ever
         ip("address add 10.0.0.2/24 dev near valid_lft 3600 preferred_lft 1800")  # from DHCP, say
-        with IPRoute() as route:  # from a router that is about to go
-            route.addr(
-                "add", index=index, address="fd00::2", prefixlen=64, valid_lft=3600, preferred_lft=0, proto=KERNEL_RA
+        from_router = [  # one that is about to go
+            ("IFA_ADDRESS", "fd00::2"),
+            ("IFA_CACHEINFO", {"ifa_valid": 3600, "ifa_preferred": 0}),
+            ("IFA_PROTO", KERNEL_RA),
+        ]
+        kernel._kernel.ask(
+            rtnetlink.request(
+                rtnetlink.NEWADDR,
+                rtnetlink.CREATE,
+                index=index,
+                family=socket.AF_INET6,
+                prefixlen=64,
+                attributes=from_router,
             )
+        )
         found = {str(a.interface): a.leased for a in kernel.addresses()}
         return found, sweep(kernel, [ip_interface(text) for text in found])
 

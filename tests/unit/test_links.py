@@ -30,8 +30,12 @@ def with_monitor(action: Callable[[LinkMonitor], T]) -> T:
     return in_new_network(scene)
 
 
-def last_of(changes: list[Link], name: str) -> Link:
-    return [link for link in changes if link.name == name][-1]
+def next_of(monitor: LinkMonitor, name: str) -> Link:
+    """Wait until something is told of this link: the carrier's loss at the other end comes a moment later."""
+    while True:
+        assert select.select([monitor], [], [], 10)[0]
+        if told := [link for link in monitor.changes() if link.name == name]:
+            return told[-1]
 
 
 def test_nothing_is_told_while_nothing_happens() -> None:
@@ -48,8 +52,7 @@ def test_the_loss_of_the_carrier_and_its_return_are_told() -> None:
         for state in ("down", "up"):
             monitor.changes()
             ip(f"link set far {state}")
-            assert select.select([monitor], [], [], 10)[0]
-            seen.append(last_of(monitor.changes(), "near"))
+            seen.append(next_of(monitor, "near"))
         return seen
 
     down, up = with_monitor(scene)
@@ -61,7 +64,7 @@ def test_the_loss_of_the_carrier_and_its_return_are_told() -> None:
 def test_another_mac_is_told() -> None:
     def scene(monitor: LinkMonitor) -> Link:
         ip("link set near address 02:00:00:00:00:99")
-        return last_of(monitor.changes(), "near")
+        return next_of(monitor, "near")
 
     assert with_monitor(scene).mac.hex(":") == "02:00:00:00:00:99"
 
@@ -69,7 +72,7 @@ def test_another_mac_is_told() -> None:
 def test_a_deleted_interface_is_down() -> None:
     def scene(monitor: LinkMonitor) -> Link:
         ip("link delete near")
-        return last_of(monitor.changes(), "near")
+        return next_of(monitor, "near")
 
     assert not with_monitor(scene).up
 
@@ -96,7 +99,7 @@ def test_lost_notifications_are_an_error_after_which_it_goes_on() -> None:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, usual)
         after = losses(monitor)
         ip("link set far down")
-        return before, after, last_of(monitor.changes(), "near")
+        return before, after, next_of(monitor, "near")
 
     before, after, link = with_monitor(scene)
     assert before == 0

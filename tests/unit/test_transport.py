@@ -10,9 +10,11 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from sidecar import __version__
 from sidecar.agent.errors import ApiError
 from sidecar.agent.state import MirrorStatus
 from sidecar.agent.transport import MERGE_PATCH, Call, Transport, _socket
@@ -281,7 +283,15 @@ def test_a_connection_is_given_up_when_nobody_acknowledges() -> None:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
-def test_what_is_asked_is_json(server: ScriptedServer, tmp_path: Path) -> None:
+def test_what_is_asked_is_json_by_a_name_of_its_own_and_a_selector_goes_out_whole(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     server.answers.append((200, json.dumps({"a": 1}).encode()))
-    call(server.kubeconfig(tmp_path / "config"), lambda transport: transport.request(READ))
-    assert server.requests[0].headers["accept"] == "application/json"
+    query = (("labelSelector", "app=carp,tier in (a b, c)"), ("resourceVersion", ""))
+    asked = dataclasses.replace(READ, query=query)
+    call(server.kubeconfig(tmp_path / "config"), lambda transport: transport.request(asked))
+    (request,) = server.requests
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["user-agent"] == f"carp-sidecar/{__version__}"
+    assert "+" not in request.path
+    assert parse_qsl(urlsplit(request.path).query, keep_blank_values=True) == list(query)
