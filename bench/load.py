@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from bench import pod
 from bench.processes import cpu_seconds, memory
 from sidecar.control import ControlError
 from sidecar.demo.lan import Lan, Node
@@ -137,36 +138,17 @@ def _name(interface: int) -> str:
 
 
 def _sidecar(node: Node, directory: Path, load: Load) -> SidecarNode:
-    """Return a node's sidecar, its mirror on but without an API server, so that all three processes run."""
-    kubeconfig = directory / "kubeconfig"
-    cluster = {"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}
-    context = {"name": "none", "context": {"cluster": "none", "user": "none"}}
-    user = {"name": "none", "user": {}}
-    kubeconfig.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [cluster],
-                "contexts": [context],
-                "users": [user],
-                "current-context": "none",
-            }
-        )
-    )
+    """Return a node's sidecar, as in a pod but without an API server: all three processes run."""
     backup = node.name != "node-1"
     settings = {
         "CARP_CONFIG_FILE": str(directory / "config.yaml"),
         "CARP_INTERFACE": "",
         "CARP_PASSWORD": "benchmark",
         "CARP_ADVSKEW": str(load.advskew + 1 if backup else load.advskew),
-        "CARP_KUBERNETES": "on",
-        "KUBECONFIG": str(kubeconfig),
-        "POD_NAME": "bench",
-        "POD_NAMESPACE": "default",
         "CARP_LOG_LEVEL": "warning",
+        **pod.SETTINGS,
     }
-    return SidecarNode(node, directory, settings)
+    return SidecarNode(node, directory, settings, account=pod.account(directory))
 
 
 def _until_all_are(node: SidecarNode, role: str, count: int) -> None:

@@ -22,6 +22,7 @@ from sidecar.protocol import packet
 from sidecar.protocol.events import AdvertReceived, LeaseAnswered, Start, Tick
 from sidecar.protocol.seal import Sealed
 
+_ARP = b"\x08\x06"
 _VHID = 42
 _PATHS = {4: ("10.0.0.1", "10.0.0.2", "224.0.0.18"), 6: ("fe80::1", "fe80::2", "ff02::12")}
 """By IP version: the master's address, the backup's, and where adverts go."""
@@ -51,13 +52,14 @@ class Cost:
 
 
 class _Wire:
-    """Takes the frames that an engine sends."""
+    """Takes the adverts that an engine sends."""
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
 
     def send(self, frame: bytes) -> int:
-        self.frames.append(frame)
+        if frame[12:14] != _ARP:  # the VIP is announced again every minute
+            self.frames.append(frame)
         return len(frame)
 
 

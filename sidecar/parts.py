@@ -3,7 +3,7 @@
     with parts_of("pyroute2"):
         from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-``import pyroute2`` loads 250 modules and a database; the messages of rtnetlink are 40 of them. Python runs a package's
+``import pyroute2`` loads 300 modules and a database; the messages of rtnetlink are 25 of them. Python runs a package's
 ``__init__`` before any of its modules, unless the package is there already: in here an empty one with the same path is.
 Afterwards it is gone, so that ``import pyroute2`` is elsewhere what it always was.
 """

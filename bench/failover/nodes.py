@@ -12,6 +12,7 @@ from typing import Protocol
 
 import yaml
 
+from bench import pod
 from bench.failover.setups import Mac, Product, Setup
 from sidecar.control import ControlError
 from sidecar.demo.lan import INTERFACE, Node
@@ -21,14 +22,6 @@ VIPS = {4: "10.77.0.100", 6: "fd77::100"}
 VHIDS = {4: 42, 6: 43}
 _PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _STOPS_WITHIN = 20.0
-_KUBECONFIG = {
-    "apiVersion": "v1",
-    "kind": "Config",
-    "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
-    "users": [{"name": "none", "user": {}}],
-    "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
-    "current-context": "none",
-}
 
 
 class Contender(Protocol):
@@ -60,7 +53,7 @@ class Contender(Protocol):
 
 
 def make(setup: Setup, node: Node, directory: Path, *, preferred: bool, mirror: bool = False) -> Contender:
-    """Return a node of a setup; ``mirror``: ours also with the agent, which finds no API server here."""
+    """Return a node of a setup; ``mirror``: ours also with the agent, as in a pod but without an API server."""
     values = dict(setup.speed.first if preferred else setup.speed.other)
     match setup.product:
         case Product.OURS:
@@ -116,12 +109,9 @@ class Ours:
         if setup.mac is Mac.VIRTUAL:
             settings["CARP_MAC"] = "virtual"
         if mirror:
-            kubeconfig = directory / "kubeconfig"
-            kubeconfig.write_text(yaml.safe_dump(_KUBECONFIG))
-            settings |= {"CARP_KUBERNETES": "on", "KUBECONFIG": str(kubeconfig)}
-            settings |= {"POD_NAME": "bench", "POD_NAMESPACE": "default"}
+            settings |= pod.SETTINGS
         self.node = node
-        self._sidecar = SidecarNode(node, directory, settings)
+        self._sidecar = SidecarNode(node, directory, settings, account=pod.account(directory) if mirror else None)
 
     def start(self) -> None:
         self._sidecar.start()

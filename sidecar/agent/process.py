@@ -94,7 +94,7 @@ class _Mirror(Protocol):
 
 @contextlib.asynccontextmanager
 async def _mirroring(start: StartAgent, channel: Channel, inbox: asyncio.Queue[object]) -> AsyncIterator[_Mirror]:
-    """Mirror into Kubernetes; the inbox gets None when that has ended. Only here is its client loaded: 20 MB."""
+    """Mirror into Kubernetes; the inbox gets None when that has ended. Only here is its client loaded."""
     from sidecar.agent.kubernetes import KubernetesMirror  # noqa: PLC0415 - as above
 
     def say(message: Message) -> None:
