@@ -162,12 +162,6 @@ BUGS = (
         "            self._mastership = None\n            return self._become_backup(Reason.START, '', now)",
     ),
     Bug(
-        "other settings begin a delay anew",
-        "machine.py",
-        "        if self.role is Role.BACKUP and self._down_reason is Reason.MASTER_DOWN:\n",
-        "        self._leads_from = now + self.config.startup_delay\n        if self.role is Role.BACKUP:\n",
-    ),
-    Bug(
         "what is kept is not renewed",
         "machine.py",
         "return [self._advert_of_ours(), effects.Renew(), effects.Finished()]",

@@ -17,6 +17,7 @@ class Survivor:
 
 
 _BIG = "Python 3.11 and later take the big end first where nothing is said."
+_FALSE = "None is as false as False."
 _UNREACHABLE = "The line cannot be reached; it is there for the type checker."
 
 EXPLAINED: Mapping[Survivor, str] = MappingProxyType(
@@ -52,9 +53,17 @@ EXPLAINED: Mapping[Survivor, str] = MappingProxyType(
             'return int.from_bytes(wire[:_TICK_BYTES], "big")',
             "return int.from_bytes(wire[:_TICK_BYTES], )",
         ): _BIG,
+        Survivor("seal.Gate.refuse", "self._last.popitem(last=False)", "self._last.popitem(last=None)"): _FALSE,
+        Survivor("machine.Group.handle", "case _: assert_never(event)", ""): _UNREACHABLE,
+        Survivor("machine.Group.handle", "assert_never(event)", "assert_never(None)"): _UNREACHABLE,
+        Survivor("machine.Group._of_the_vips", "case _: assert_never(event)", ""): _UNREACHABLE,
+        Survivor("machine.Group._of_the_vips", "assert_never(event)", "assert_never(None)"): _UNREACHABLE,
         Survivor(
-            "seal.Gate.refuse", "self._last.popitem(last=False)", "self._last.popitem(last=None)"
-        ): "None is as false as False.",
+            "machine.Group._tick",
+            "done += self._advertise(mastership, now)",
+            "done = self._advertise(mastership, now)",
+        ): "Nothing was wanted before it.",
+        Survivor("mastership.Mastership.begin_lease", "self.leased = False", "self.leased = None"): _FALSE,
         Survivor(
             "machine.Group._stand_up_in_turn", "if due < self._ears.down_at:", "if due <= self._ears.down_at:"
         ): "Where both end at the same moment, the node stands up then in either case; only the reason differs.",

@@ -203,6 +203,19 @@ def test_a_vip_that_cannot_be_put_back_ends_the_mastership() -> None:
     assert changes(done) == [(Role.BACKUP, Reason.LEASE_UNANSWERED)]
 
 
+def test_each_release_is_waited_for_before_an_answer_counts() -> None:
+    group, at = master()
+    for number in range(1, 3):
+        group.handle(events.LinkChanged(up=False), at + 3 * number)
+        group.handle(events.LinkChanged(up=True), at + 3 * number)
+        group.handle(TICK, at + 3 * number + 3)
+    assert group.role is Role.MASTER
+    group.handle(RELEASED, at + 9)
+    assert group.handle(LEASED, at + 9) == ()  # of the mastership before
+    group.handle(RELEASED, at + 9)
+    assert group.handle(LEASED, at + 9) == (Announce(),)
+
+
 def test_nobody_but_a_master_with_a_lease_puts_anything_back() -> None:
     assert started().handle(events.LeaseDisturbed(), 1.0) == ()
     assert master(leased=False)[0].handle(events.LeaseDisturbed(), 3.1) == ()
@@ -1071,6 +1084,10 @@ def test_a_backup_that_wakes_late_gives_the_master_one_more_interval_but_only_on
     assert group.handle(TICK, 3.6) == ()
     assert group.deadline() == pytest.approx(4.6)
     assert changes(group.handle(TICK, 5.5)) == [(Role.MASTER, Reason.MASTER_DOWN)]
+
+
+def test_a_backup_that_wakes_half_an_interval_late_has_listened() -> None:
+    assert changes(started().handle(TICK, 3.5)) == [(Role.MASTER, Reason.MASTER_DOWN)]
 
 
 def test_a_backup_that_wakes_late_and_hears_the_master_stays() -> None:

@@ -176,3 +176,15 @@ def test_the_memory_for_rivals_is_limited() -> None:
         for number in range(2 * RIVALS_AT_MOST):
             assert mastership.may_reply(ip_address(number), 20.0 + 30 * round_ + number)
     assert len(mastership.deaf(70.0)) == RIVALS_AT_MOST
+
+
+def test_a_bind_that_nobody_answers_is_due_before_a_later_advert() -> None:
+    assert begun(interval=5.0).deadline == 12.0
+
+
+def test_a_lease_is_confirmed_late_where_more_than_an_eighth_of_it_has_passed() -> None:
+    mastership = begun()
+    mastership.advertise(10.25)
+    assert not mastership.confirmed_late
+    mastership.advertise(10.26)
+    assert mastership.confirmed_late
