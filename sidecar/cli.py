@@ -45,10 +45,9 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             code = _status(as_json=arguments.json, directory=arguments.runtime_dir, every=arguments.watch)
         case "why":
             code = _why(as_json=arguments.json, directory=arguments.runtime_dir)
-        case "demote":
-            code = _maintain(reason=arguments.reason, directory=arguments.runtime_dir, as_json=arguments.json)
-        case "promote":
-            code = _maintain(reason=None, directory=arguments.runtime_dir, as_json=arguments.json)
+        case "demote" | "promote" as command:
+            reason = arguments.reason if command == "demote" else None
+            code = _maintain(reason=reason, directory=arguments.runtime_dir, as_json=arguments.json)
         case "drain":
             code = _drain(directory=arguments.runtime_dir, as_json=arguments.json)
         case "doctor":
@@ -57,6 +56,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             code = _decode(arguments)
         case "sniff":
             code = _sniff(arguments)
+        case "rollout":
+            code = _rollout(arguments)
         case "completion":
             code = _completion(arguments.shell)
         case _:
@@ -285,6 +286,25 @@ def _sniff(arguments: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt:  # while it was starting
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _rollout(arguments: argparse.Namespace) -> int:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends a PID 1, too
+    try:
+        from sidecar.rollout import command  # noqa: PLC0415 - only this command needs it
+
+        asked = command.Asked(
+            namespace=arguments.namespace,
+            daemonset=arguments.daemonset,
+            role_label=arguments.role_label,
+            kubeconfig=arguments.kubeconfig,
+            patience=arguments.node_timeout,
+            dry_run=arguments.dry_run,
+            as_json=arguments.json,
+        )
+        return command.run(asked, out=sys.stdout, err=sys.stderr)
     finally:
         signal.signal(signal.SIGTERM, before)
 

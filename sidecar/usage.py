@@ -202,6 +202,36 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-colour", "--no-color", action="store_true", help="plain text")
 
 
+def _kubeconfig() -> str:
+    usual = Path(os.environ.get("HOME") or "/") / ".kube/config"
+    return os.environ.get("KUBECONFIG") or (str(usual) if usual.is_file() else "")
+
+
+def _rollout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", "--namespace", required=True, metavar="NAME", help="the DaemonSet's namespace")
+    parser.add_argument(
+        "--daemonset", default=PROGRAM, metavar="NAME", help=f"its name: the release's (default: {PROGRAM})"
+    )
+    parser.add_argument(
+        "--role-label", default="carp-role", metavar="LABEL", help="the label with the roles (default: carp-role)"
+    )
+    parser.add_argument(
+        "--node-timeout",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long a node may take to be ready again and its groups to have a master; then it stops (default: 300)",
+    )
+    parser.add_argument(
+        "--kubeconfig",
+        default=_kubeconfig(),
+        metavar="FILE",
+        help="how to reach the API server (default: KUBECONFIG or ~/.kube/config, in a pod its own account)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the order and touch nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per step")
+
+
 def _completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
 
@@ -337,6 +367,21 @@ COMMANDS: tuple[Command, ...] = (
         exits="0 it went as told, 1 it did not, 3 missing privilege",
         options=_demo,
         examples=(("sudo carp-sidecar demo", "takes about a minute"),),
+    ),
+    Command(
+        name="rollout",
+        summary="replace the pods of a DaemonSet one at a time, the master last, so that each VIP moves once",
+        text="Replace the pods of an OnDelete DaemonSet that are not made from its newest template, one at a time, "
+        "those that are master of nothing first, each only when the last is ready for minReadySeconds and every group "
+        "has its master again. Stops where a node does not come back in time and leaves the others as they are; run it "
+        "again to go on. The chart's Job runs it after each upgrade and rollback.",
+        exits="0 all pods are new, 1 it had to stop, 2 bad usage",
+        options=_rollout,
+        examples=(
+            ("carp-sidecar rollout -n carp --dry-run", "in which order"),
+            ("carp-sidecar rollout -n carp --kubeconfig ~/.kube/config", "from a workstation"),
+            ("carp-sidecar rollout -n carp --daemonset vip --json", "a release of another name, for machines"),
+        ),
     ),
     Command(
         name="completion",

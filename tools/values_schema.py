@@ -89,7 +89,11 @@ def values() -> Schema:
             }
         ),
         "updateStrategy": _object(
-            {"type": {"enum": ["RollingUpdate", "Ordered", "OnDelete"]}, "rollingUpdate": {"type": ["object", "null"]}}
+            {
+                "type": {"enum": ["Ordered", "RollingUpdate", "OnDelete"]},
+                "nodeTimeoutSeconds": {"type": "integer", "minimum": 1, "maximum": 3600},
+                "rollingUpdate": {"type": "object"},
+            }
         ),
         "service": _object({"enabled": switch, "annotations": _free(), "ports": _free("array")}),
         "serviceAccount": _object({"create": switch, "name": text, "annotations": _free()}),

@@ -37,7 +37,7 @@ _LINE_BYTES = 1024 * 1024
 """A watch's event is one line; aiohttp takes lines of twice that."""
 _UNACKNOWLEDGED = 2000
 """Milliseconds until the kernel gives up a connection whose peer acknowledges nothing: a slow server still does."""
-_METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH"}
+_METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 
 _UNREADABLE = (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError)
 """What the client's loader raises at a kubeconfig or a certificate that is not one; an ssl.SSLError is an OSError."""

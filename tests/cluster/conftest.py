@@ -44,6 +44,16 @@ def control_plane() -> Iterator[ControlPlane]:
         yield plane
 
 
+@pytest.fixture(scope="session")
+def managed_plane() -> Iterator[ControlPlane]:
+    """Another one, with the real controllers: of DaemonSets, of Jobs, of namespaces."""
+    assets = find_assets()
+    if assets is None or assets.controller_manager is None:
+        missing("kube-controller-manager")
+    with ControlPlane(assets, controller_manager=True) as plane:
+        yield plane
+
+
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
     """A fresh namespace on a server that is up. It stays, since only a controller could empty and delete it."""

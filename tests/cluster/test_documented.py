@@ -1,23 +1,24 @@
 """What the pages on installing and upgrading have people type, executed from the pages themselves.
 
-helm, kubectl and the API server are real; controllers, kubelets and sidecars are played (tests.fakes.daemonset), and
-what a Job runs is run (tests.fakes.jobs). Only what needs a registry or a container to run in is not carried out,
-docker and `kubectl exec`: the image has tests of its own.
+helm, kubectl, the API server, its controllers and our own command are real; kubelets and sidecars are played
+(tests.fakes.nodes). Only what needs a registry or a container to run in is not carried out, docker, `kubectl exec` and
+`kubectl logs`: the image has tests of its own.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sidecar.demo.controlplane import ControlPlane
-from tests.fakes.daemonset import NODES, Daemons
 from tests.fakes.helm import Helm
-from tests.fakes.jobs import Jobs
+from tests.fakes.nodes import NODES, Nodes
 from tests.netns.peers import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.packaging]
@@ -30,7 +31,7 @@ DOCKER = """#!/bin/sh
 echo "docker $*" >>"$PLAYED"
 """
 KUBECTL = """#!/bin/sh
-case "$*" in *" exec "*) echo "kubectl $*" >>"$PLAYED" ;; *) exec "$REAL/kubectl" "$@" ;; esac
+case "$*" in *" exec "*|*" logs "*) echo "kubectl $*" >>"$PLAYED" ;; *) exec "$REAL/kubectl" "$@" ;; esac
 """
 
 
@@ -58,6 +59,7 @@ class Reader:
         for name, text in (("docker", DOCKER), ("kubectl", KUBECTL)):
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
+        (tools / "carp-sidecar").symlink_to(Path(sys.executable).with_name("carp-sidecar"))
         admin = control_plane.admin
         self._environment = {
             "HOME": str(helm.home),
@@ -85,74 +87,84 @@ class Reader:
 
 
 @pytest.fixture
-def reader(helm: Helm, control_plane: ControlPlane, tmp_path: Path) -> Reader:
-    return Reader(helm, control_plane, tmp_path)
+def reader(helm: Helm, managed_plane: ControlPlane, tmp_path: Path) -> Reader:
+    return Reader(helm, managed_plane, tmp_path)
 
 
-def with_tag(values: str, tag: str) -> str:
-    """The values, with another image."""
-    return values.replace("image:\n", f"image:\n  tag: {tag}\n", 1)
+def masters(listed: str) -> list[str]:
+    """The nodes that `kubectl get pods --output wide` names."""
+    return re.findall(r"\b(node-\w)\b", listed)
 
 
-def test_a_newcomers_path_and_the_first_upgrades(reader: Reader, control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_a_newcomers_path_and_the_first_upgrade(  # noqa: PLR0915 - one story
+    reader: Reader, managed_plane: ControlPlane
+) -> None:
     start = section(INSTALL, "Quick start")
     (values,) = blocks(start, "yaml")
+    values += "minReadySeconds: 0\n"  # less to wait for
     reader.write("values.yaml", values)
-    with Daemons(control_plane.admin, "carp") as daemons, Jobs(control_plane.admin, "carp", tmp_path / "jobs"):
+    with Nodes(managed_plane.admin, "carp") as nodes:
         *steps, look_again = blocks(start, "sh")
         told = [reader.types(block) for block in steps]
-        until(lambda: reader.types(look_again).count("carp-sidecar-node-") == 1, "the label has followed")
+        until(lambda: len(nodes.masters["carp-role"]) == 2, "it has moved")
+        until(lambda: masters(reader.types(look_again)) == nodes.masters["carp-role"][1:], "the label has followed")
+        assert masters(told[-2]) == nodes.masters["carp-role"][:1], "one master"
 
         assert [line.split()[1] for line in reader.played] == ["build", "push", "--namespace"]
         assert (ROOT / "Dockerfile").exists()
-        assert re.findall(r"^carp-sidecar-(node-\w)-", told[-2], re.M) == ["node-a"], "one master"
-        assert len(daemons.masters) == 2, "it has moved"
         (reader_of_status,) = reader.played[2:]
         assert reader_of_status.endswith("exec daemonset/carp-sidecar -- carp-sidecar status")
 
-        pods = daemons.pods
-        reader.write("values.yaml", f"{values}  dead_ratio: 4\n")
-        (plain,) = blocks(UPGRADE.split("\n## ", 1)[0], "sh")
-        assert "successfully rolled out" in reader.types(plain)
-        config = control_plane.admin.request("GET", "/api/v1/namespaces/carp/configmaps/carp-sidecar")
+        (upgrade,) = blocks(UPGRADE.split("\n## ", 1)[0], "sh")
+        until(lambda: len(nodes.pods()) == len(NODES), "the pod that was ended has a successor")
+        before = {pod["metadata"]["name"] for pod in nodes.pods()}
+        values = values.replace("config:\n", "config:\n  dead_ratio: 4\n", 1)
+        reader.write("values.yaml", values)
+        reader.types(upgrade)
+        config = managed_plane.admin.request("GET", "/api/v1/namespaces/carp/configmaps/carp-sidecar")
         assert "dead_ratio: 4" in config["data"]["config.yaml"]
         (look,) = blocks(section(UPGRADE, "What needs no new pods"), "sh")
         reader.types(look)
-        asked = [line.split()[4] for line in reader.played[-len(NODES) :]]
-        assert set(asked) == {f"pod/{name}" for name in pods}, "the same pods: nothing was restarted"
+        asked = {line.split()[4] for line in reader.played[-len(NODES) :]}
+        assert asked == {f"pod/{name}" for name in before}, "the same pods: nothing was restarted"
 
-        reader.write("values.yaml", with_tag(values, "two"))
-        assert "successfully rolled out" in reader.types(plain)
-        assert not set(daemons.pods) & set(pods), "another image: all were"
+        reader.write("values.yaml", f"{values}podLabels: {{version: two}}\n")
+        moves = len(nodes.masters["carp-role"])
+        reader.types(upgrade)
+        assert {pod["metadata"]["labels"].get("version") for pod in nodes.pods()} == {"two"}
+        assert len(nodes.masters["carp-role"]) == moves + 1, "the VIP moved once"
+        (look,) = blocks(section(UPGRADE, "What the VIPs do in a rollout"), "sh")
+        reader.types(look)
+        assert "carp-role moved once" in nodes.logs[-1]
+
         (back,) = blocks(section(UPGRADE, "Back"), "sh")
-        assert "successfully rolled out" in reader.types(back)
-        config = control_plane.admin.request("GET", "/api/v1/namespaces/carp/configmaps/carp-sidecar")
-        assert "dead_ratio: 4" in config["data"]["config.yaml"]
+        reader.types(back)
+        assert {pod["metadata"]["labels"].get("version") for pod in nodes.pods()} == {None}
+        assert len(nodes.masters["carp-role"]) == moves + 2, "and once on the way back"
 
-        ordered, by_hand = blocks(section(UPGRADE, "What the VIPs do in a rollout"), "sh")
-        for tag in ("three", "four"):
-            moves, pods = len(daemons.masters), daemons.pods
-            reader.write("values.yaml", with_tag(values, tag))
-            assert "condition met" in reader.types(ordered)
-            assert not set(daemons.pods) & set(pods)
-            assert len(daemons.masters) == moves + 1, "the VIP moved once"
-
-        moves = len(daemons.masters)
-        reader.write("values.yaml", with_tag(values, "five"))
-        assert reader.types(by_hand).count("deleted") == len(NODES)
-        assert len(daemons.masters) == moves + 1, "the VIP moved once"
+        own = "updateStrategy: {type: OnDelete}\npodLabels: {version: three}\n"
+        reader.write("values.yaml", f"{values}{own}")
+        reader.types(upgrade.replace(" --wait ", " "))
+        (by_hand,) = blocks(section(UPGRADE, "By hand"), "sh")
+        told = reader.types(by_hand).splitlines()
+        assert [line for line in told if "would" in line][-1] == "would be done: 3 replaced"
+        assert told[-1].startswith("done: 3 replaced; carp-role moved once")
+        assert {pod["metadata"]["labels"].get("version") for pod in nodes.pods()} == {"three"}
 
         (away,) = blocks(section(UPGRADE, "Away"), "sh")
         assert "uninstalled" in reader.types(away)
-    secret = control_plane.admin.request("GET", "/api/v1/namespaces/carp/secrets/carp-sidecar-password")
+        until(lambda: not nodes.pods(), "the pods have gone")
+    secret = managed_plane.admin.request("GET", "/api/v1/namespaces/carp/secrets/carp-sidecar-password")
     assert secret["data"]["password"]
 
 
-def test_the_way_without_helm(reader: Reader, control_plane: ControlPlane, namespace: str) -> None:
+def test_the_way_without_helm(reader: Reader, managed_plane: ControlPlane) -> None:
     (block,) = blocks(section(INSTALL, "Without Helm"), "sh")
+    namespace = f"test-{secrets.token_hex(4)}"
+    managed_plane.admin.create_namespace(namespace)
     reader.write("secret.txt", "correct horse")
     told = reader.types(block.replace("--namespace carp ", f"--namespace {namespace} "))
     assert "daemonset.apps/carp-sidecar created" in told
     path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/carp-sidecar"
-    spec = control_plane.admin.request("GET", path)["spec"]["template"]["spec"]
+    spec = managed_plane.admin.request("GET", path)["spec"]["template"]["spec"]
     assert spec["nodeSelector"] == {"carp-sidecar": "true"}

@@ -51,9 +51,9 @@ def objects(text: str) -> list[Object]:
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-def only(found: Sequence[Object], kind: str) -> Object:
-    """Return the one object of that kind."""
-    (one,) = (each for each in found if each["kind"] == kind)
+def only(found: Sequence[Object], kind: str, name: str = "") -> Object:
+    """Return the one object of that kind, and of that name where one is given."""
+    (one,) = (each for each in found if each["kind"] == kind and name in ("", each["metadata"]["name"]))
     return one
 
 

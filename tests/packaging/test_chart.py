@@ -16,6 +16,7 @@ from sidecar.drain import LABELLED_WITHIN
 from sidecar.live import diff
 from sidecar.protocol import timing
 from sidecar.supervisor import AGENT_FAREWELL, COMMANDS_AT_STOP, ENGINE_HAND_OVER
+from sidecar.usage import read
 from tests.fakes.helm import CHART, EXAMPLES, Helm, Object, only, settings
 from tools import values_schema
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.packaging
 ALL_EXAMPLES = sorted(EXAMPLES.glob("*.yaml"))
 GROUP = ("--set", "config.vhid=42", "--set", "config.vips={10.0.0.200}")
 PARTS = {"password", "image", "service", "serviceAccount", "rbac", "podDisruptionBudget"} | {
+    "updateStrategy",
     "podMonitor",
     "prometheusRule",
     "dashboard",
@@ -128,9 +130,9 @@ def test_what_watches_it_is_there_where_asked_for(helm: Helm) -> None:
 def test_the_role_has_the_rules_of_the_file_and_goes_with_the_mirror(helm: Helm) -> None:
     found = helm.template(*GROUP, *SECRET)
     features = yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
-    assert only(found, "Role")["rules"] == [*features["events"], *features["mirror"]]
+    assert only(found, "Role", "carp-sidecar")["rules"] == [*features["events"], *features["mirror"]]
     assert not [each for each in found if each["kind"].startswith("ClusterRole")]
-    (subject,) = only(found, "RoleBinding")["subjects"]
+    (subject,) = only(found, "RoleBinding", "carp-sidecar")["subjects"]
     assert (subject["name"], subject["namespace"]) == ("carp-sidecar", "carp")
     assert only(found, "DaemonSet")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
 
@@ -154,7 +156,7 @@ def test_the_role_has_what_the_features_want_and_no_more(
     every = yaml.safe_load((CHART / "files/role-rules.yaml").read_text())
     wanted = features or ["endpoint_slice", "events", "load_balancer_class", "mirror"]
     given = [word for setting in settings for word in ("--set", setting)]
-    role = only(helm.template(*GROUP, *SECRET, *given), "Role")
+    role = only(helm.template(*GROUP, *SECRET, *given), "Role", "carp-sidecar")
     assert role["rules"] == [rule for feature in wanted for rule in every[feature]]
 
 
@@ -242,49 +244,70 @@ def test_what_can_not_change_live_is_in_the_pods_environment_and_a_rollout_one_n
     assert {name: environment[name] for name in fixed} == asked
     assert not set(fixed) & {each["name"] for each in container(plain)["env"]}
     assert settings(plain) == settings(talkative), "running pods have nothing to refuse"
-    spec = only(talkative, "DaemonSet")["spec"]
-    assert spec["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
-    assert spec["minReadySeconds"] == 10
+    assert only(talkative, "DaemonSet")["spec"]["minReadySeconds"] == 10
 
 
-def test_ordered_is_a_job_that_restarts_the_masters_last(helm: Helm) -> None:
-    ordered = ("--set", "updateStrategy.type=Ordered")
-    found = helm.template("--values", EXAMPLES / "active-active.yaml", *ordered)
+def test_a_job_gives_the_nodes_a_new_version_with_an_account_and_a_role_of_its_own(helm: Helm) -> None:
+    found = helm.template(*GROUP, *SECRET, "--set", "tolerations[0].operator=Exists", "--set", "nodeSelector.a=b")
     assert only(found, "DaemonSet")["spec"]["updateStrategy"] == {"type": "OnDelete"}
-    job = only(found, "Job")["spec"]["template"]["spec"]
-    (run,) = job["containers"]
-    assert run["command"] == ["python3", "-c", (CHART / "files/ordered_rollout.py").read_text()]
-    selector = "app.kubernetes.io/name=carp-sidecar,app.kubernetes.io/instance=carp-sidecar"
-    assert run["args"] == ["carp", "carp-sidecar", selector, "carp-role-web", "carp-role-db"]
-    assert run["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert job["securityContext"]["runAsNonRoot"] is True
-    roles = {each["metadata"]["name"]: each["rules"] for each in found if each["kind"] == "Role"}
-    granted = {
-        name: {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
-        for name, rules in roles.items()
+    job = only(found, "Job")
+    assert "annotations" not in job["metadata"], "no hook: helm's --wait waits for what the Job brings about"
+    assert job["metadata"]["labels"]["app.kubernetes.io/component"] == "rollout"
+
+    pod = job["spec"]["template"]
+    assert not only(found, "DaemonSet")["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    spec, (one,) = pod["spec"], pod["spec"]["containers"]
+    assert not {"hostNetwork", "hostPID", "volumes"} & spec.keys()
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert one["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
     }
-    assert granted["carp-sidecar-rollout"] == {
-        ("get", "daemonsets"),
-        ("list", "controllerrevisions"),
-        ("list", "pods"),
-        ("delete", "pods"),
-    }
-    assert ("delete", "pods") not in granted["carp-sidecar"]
-    assert job["serviceAccountName"] == "carp-sidecar-rollout"
+    assert one["image"] == container(found)["image"]
+    assert (spec["tolerations"], spec["nodeSelector"]) == ([{"operator": "Exists"}], {"a": "b"})
+    asked = read(one["args"])
+    assert (asked.command, asked.namespace, asked.daemonset) == ("rollout", "carp", "carp-sidecar")
+    assert (asked.role_label, asked.node_timeout) == ("carp-role", 300)
+
+    name = spec["serviceAccountName"]
+    assert only(found, "ServiceAccount", name)["automountServiceAccountToken"] is False
+    rules = only(found, "Role", name)["rules"]
+    granted = {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    pods = {("list", "pods"), ("delete", "pods")}
+    assert granted == {("get", "daemonsets"), ("list", "controllerrevisions"), *pods}
+    assert "delete" not in {verb for rule in only(found, "Role", "carp-sidecar")["rules"] for verb in rule["verbs"]}
+    binding = only(found, "RoleBinding", name)
+    assert (binding["subjects"][0]["name"], binding["roleRef"]["name"]) == (name, name)
 
 
-def test_the_job_is_another_where_the_pods_are_and_only_there(helm: Helm) -> None:
-    def name(*options: str) -> str:
-        found = helm.template(*GROUP, *SECRET, "--set", "updateStrategy.type=Ordered", *options)
-        return str(only(found, "Job")["metadata"]["name"])
+def test_the_rollout_knows_the_settings_that_concern_it(helm: Helm) -> None:
+    options = ("config.role_label=example\\.org/vip", "updateStrategy.nodeTimeoutSeconds=60", "fullnameOverride=vip")
+    found = helm.template(*GROUP, *SECRET, *(word for option in options for word in ("--set", option)))
+    (one,) = only(found, "Job")["spec"]["template"]["spec"]["containers"]
+    asked = read(one["args"])
+    assert (asked.daemonset, asked.role_label, asked.node_timeout) == ("vip", "example.org/vip", 60)
 
-    assert name() == name("--set", "config.dead_ratio=4")
-    assert name() != name("--set", "image.tag=other")
-    without = helm.template(*GROUP, *SECRET)
-    assert not [each for each in without if "rollout" in each["metadata"]["name"]]
-    on_delete = helm.template(*GROUP, *SECRET, "--set", "updateStrategy.type=OnDelete")
-    assert only(on_delete, "DaemonSet")["spec"]["updateStrategy"] == {"type": "OnDelete"}
-    assert not [each for each in on_delete if each["kind"] == "Job"]
+
+def test_each_change_of_the_pods_has_a_rollout_of_its_own_and_names_stay_short_enough(helm: Helm) -> None:
+    def name(*options: str, release: str = "carp-sidecar") -> str:
+        return str(only(helm.template(*GROUP, *SECRET, *options, release=release), "Job")["metadata"]["name"])
+
+    assert name() == name("--set", "config.dead_ratio=4"), "helm's revision is in it as well, but here that is 1"
+    assert len({name(), name("--set", "image.tag=two"), name("--set", "updateStrategy.nodeTimeoutSeconds=9")}) == 3
+    assert len(name(release="a" * 53)) <= 63
+
+
+def test_without_an_order_there_is_no_job(helm: Helm) -> None:
+    def parts(*options: str) -> tuple[Object, set[str]]:
+        found = helm.template(*GROUP, *SECRET, *options)
+        names = {each["metadata"]["name"] for each in found}
+        return only(found, "DaemonSet")["spec"]["updateStrategy"], {each for each in names if "rollout" in each}
+
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+    assert parts("--set", "updateStrategy.type=RollingUpdate") == (rolling, set())
+    assert parts("--set", "updateStrategy.type=OnDelete") == ({"type": "OnDelete"}, set())
+    assert parts("--set", "config.kubernetes=off") == (rolling, set()), "no roles to go by"
 
 
 @pytest.mark.parametrize(
@@ -305,12 +328,12 @@ def test_the_job_is_another_where_the_pods_are_and_only_there(helm: Helm) -> Non
         (("--set", "pasword.key=x"), "additional properties 'pasword' not allowed"),
         (("--set", "podDisruptionBudget.minAvailable=50%"), "at '/podDisruptionBudget/minAvailable': got string"),
         (
-            (*GROUP, *SECRET, "--set", "updateStrategy.type=Ordered,config.kubernetes=off"),
-            "updateStrategy.type: Ordered asks the pods' labels who is master",
-        ),
-        (
             (*GROUP, *SECRET, "--set", "podMonitor.enabled=true,config.http_listen=127.0.0.1:9112"),
             "config.http_listen: Prometheus cannot reach 127.0.0.1:9112",
+        ),
+        (
+            ("--set", "updateStrategy.type=Rolling"),
+            "at '/updateStrategy/type': value must be one of 'Ordered', 'RollingUpdate'",
         ),
         (GROUP, "password.existingSecret: not set, and without a cluster to look at, each rendering would make a new"),
     ],

@@ -53,6 +53,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne (toString (.Values.config.kubernetes | default "auto")) "off" }}true{{ end }}
 {{- end }}
 
+{{- /* "true" where a Job replaces the pods, the master last: it goes by the roles that the pods bear */ -}}
+{{- define "carp-sidecar.ordered" -}}
+{{- if and (eq .Values.updateStrategy.type "Ordered") (include "carp-sidecar.mirrors" .) }}true{{ end }}
+{{- end }}
+
+{{- define "carp-sidecar.updateStrategy" -}}
+{{- if or (include "carp-sidecar.ordered" .) (eq .Values.updateStrategy.type "OnDelete") -}}
+type: OnDelete
+{{- else -}}
+type: RollingUpdate
+rollingUpdate: {{- toYaml .Values.updateStrategy.rollingUpdate | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- /* the settings at each place where they stand, as a list: the top, each group, each node, each node's groups */ -}}
 {{- define "carp-sidecar.layers" -}}
 {{- $config := .Values.config }}

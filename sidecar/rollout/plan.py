@@ -1,0 +1,138 @@
+"""Which pod is replaced next, and what has to be well before. Pure: from what the API server says to a step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sidecar.protocol.types import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod of the DaemonSet. ``revision`` is the template that it was made from, ``ready`` its Ready condition."""
+
+    name: str
+    uid: str
+    resource_version: str
+    node: str
+    revision: str
+    ready: bool
+    terminating: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The DaemonSet as it is now.
+
+    ``observed``: its controller has seen the newest template, which is ``revision``. ``desired`` nodes should have a
+    pod, and a new one counts once it was ready for ``min_ready`` seconds. ``roles`` are by label, then by node.
+    """
+
+    revision: str
+    observed: bool
+    desired: int
+    min_ready: int
+    pods: tuple[Pod, ...]
+    roles: Mapping[str, Mapping[str, str]]
+
+    @property
+    def old(self) -> tuple[Pod, ...]:
+        """Return the pods that are to be replaced, in order: those that are master of the least, broken ones first."""
+        old = [pod for pod in self.pods if pod.revision != self.revision]
+        return tuple(sorted(old, key=lambda pod: (len(self.mastered(pod.node)), pod.ready, pod.node)))
+
+    def mastered(self, node: str) -> tuple[str, ...]:
+        """Return the labels by which a node is master."""
+        return tuple(label for label, roles in sorted(self.roles.items()) if roles.get(node) == Role.MASTER)
+
+    def masters(self, label: str) -> tuple[str, ...]:
+        """Return the nodes that say master."""
+        return tuple(node for node, role in sorted(self.roles.get(label, {}).items()) if role == Role.MASTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was well before a pod was deleted: labels with one master, and who took part under which label, as node."""
+
+    mastered: frozenset[str] = frozenset()
+    taking_part: frozenset[tuple[str, str]] = frozenset()
+
+
+def standing(fleet: Fleet) -> Standing:
+    """Return what is well now. A group without a master here, or with two, is not ours to wait for."""
+    return Standing(
+        frozenset(label for label in fleet.roles if len(fleet.masters(label)) == 1),
+        frozenset((label, node) for label, roles in fleet.roles.items() for node in roles if _takes_part(roles[node])),
+    )
+
+
+def _takes_part(role: str) -> bool:
+    return role in (Role.MASTER, Role.BACKUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing may be touched yet; ``why`` is for people."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """This pod is next."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """All pods are new and well."""
+
+
+Step = Wait | Replace | Done
+
+
+def next_step(fleet: Fleet, *, before: Standing, available: Collection[str]) -> Step:
+    """Return what is to be done. ``available`` are the uids of the pods that have been ready for long enough.
+
+    What is replaced has to be back before the next one's turn, and so does what was well before it. An old pod that is
+    not well is nothing to wait for: it may be what the rollout is to mend.
+    """
+    fault = _unsettled(fleet, available) or _lost(fleet, before)
+    if fault:
+        return Wait(fault)
+    return Replace(fleet.old[0]) if fleet.old else Done()
+
+
+def _unsettled(fleet: Fleet, available: Collection[str]) -> str:
+    """Return what the DaemonSet's controller or a kubelet has not done yet, or ""."""
+    if not fleet.observed:
+        return "the DaemonSet's controller has not taken up its newest template"
+    for pod in fleet.pods:
+        if pod.terminating:
+            return f"{pod.node}: pod {pod.name} has not ended"
+    if len(fleet.pods) < fleet.desired:
+        return f"{len(fleet.pods)} of {fleet.desired} nodes have a pod"
+    for pod in fleet.pods:
+        if pod.revision == fleet.revision and not pod.ready:
+            return f"{pod.node}: pod {pod.name} is not ready"
+        if pod.revision == fleet.revision and pod.uid not in available:
+            return f"{pod.node}: pod {pod.name} has not been ready for {fleet.min_ready} s"
+    return ""
+
+
+def _lost(fleet: Fleet, before: Standing) -> str:
+    """Return what was well and is not any more, or ""."""
+    there = {pod.node for pod in fleet.pods}
+    for label, node in sorted(before.taking_part):
+        role = fleet.roles.get(label, {}).get(node, "")
+        if node in there and not _takes_part(role):
+            return (
+                f"{node}: it says {label}={role} and takes no part" if role else f"{node}: it has no {label} any more"
+            )
+    for label in sorted(before.mastered):
+        masters = fleet.masters(label)
+        if len(masters) != 1:
+            return f"{label}: {f'{len(masters)} masters, on ' + ', '.join(masters) if masters else 'no node is master'}"
+    return ""

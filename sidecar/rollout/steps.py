@@ -1,0 +1,148 @@
+"""Carries the plan out: one pod at a time, with bounded waits, and tells each step."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import assert_never
+
+from sidecar.agent.backoff import Backoff
+from sidecar.agent.errors import ApiError
+from sidecar.rollout.cluster import Cluster, RolloutError
+from sidecar.rollout.plan import Done, Fleet, Pod, Replace, Standing, Wait, next_step, standing
+
+_EVERY = 1.0
+"""Seconds between two looks: three small requests, for as long as a rollout takes."""
+_REFUSED_FOR = 10.0
+"""Seconds for which a refusal (401, 403, 404) may be one of a server that has not read the newest rules yet."""
+_PATIENCE = 20.0
+"""Seconds after which it is told what is waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """One line: ``event`` is replacing, ready, waiting or done; what does not belong to it is empty."""
+
+    event: str
+    node: str = ""
+    pod: str = ""
+    master_of: tuple[str, ...] = ()
+    why: str = ""
+    replaced: int | None = None
+    moves: tuple[tuple[str, int, str], ...] = ()
+    """By label: how often the master changed, and the node where it is now."""
+
+
+class Rollout:
+    """``run`` returns once all pods are new. Each node may take ``patience`` seconds; ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        tell: Callable[[News], None],
+        *,
+        patience: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._cluster = cluster
+        self._tell = tell
+        self._patience = patience
+        self._clock = clock
+        self._sleep = sleep
+        self._backoff = Backoff(random.random)
+        self._before = Standing()
+        self._in_hand: Pod | None = None
+        self._replaced = 0
+        self._begun = self._answered = clock()
+        self._waiting = ("", clock())
+        self._told = False
+        self._ready_since: dict[str, float] = {}
+        self._moves: dict[str, list[str]] = {}
+
+    async def run(self) -> None:
+        """Replace what is old. Raises RolloutError; what was not touched by then stays as it is."""
+        while True:
+            try:
+                if await self._turn():
+                    return
+            except ApiError as error:
+                self._bear(error)
+                await self._sleep(self._backoff.after(error))
+            else:
+                self._answered = self._clock()
+                self._backoff.settle()
+                await self._sleep(_EVERY)
+
+    async def _turn(self) -> bool:
+        """Look, and do what is next; tell whether that was all. Raises ApiError and RolloutError."""
+        fleet = await self._cluster.look()
+        self._note_masters(fleet)
+        match next_step(fleet, before=self._before, available=self._available(fleet)):
+            case Wait(why):
+                self._wait(why, fleet)
+            case Replace(pod):
+                self._settled(fleet)
+                await self._replace(pod, fleet)
+            case Done():
+                self._settled(fleet)
+                moves = tuple((label, len(nodes) - 1, nodes[-1]) for label, nodes in sorted(self._moves.items()))
+                self._tell(News(event="done", replaced=self._replaced, moves=moves))
+                return True
+            case never:
+                assert_never(never)
+        return False
+
+    async def _replace(self, pod: Pod, fleet: Fleet) -> None:
+        self._before, self._begun, self._in_hand = standing(fleet), self._clock(), pod
+        try:
+            await self._cluster.delete(pod)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            return  # gone, or changed since it was read: the next look tells what that means
+        self._tell(News(event="replacing", node=pod.node, pod=pod.name, master_of=fleet.mastered(pod.node)))
+
+    def _settled(self, fleet: Fleet) -> None:
+        """Tell that the node in hand is back, if its pod was deleted indeed."""
+        pod, self._in_hand = self._in_hand, None
+        if pod is not None and pod.uid not in {each.uid for each in fleet.pods}:
+            self._replaced += 1
+            names = ", ".join(each.name for each in fleet.pods if each.node == pod.node)
+            self._tell(News(event="ready", node=pod.node, pod=names, replaced=self._replaced))
+
+    def _wait(self, why: str, fleet: Fleet) -> None:
+        now = self._clock()
+        if why != self._waiting[0]:
+            self._waiting, self._told = (why, now), False
+        if now - self._begun > self._patience:
+            raise RolloutError(f"{why}, after {self._patience:g} s; {_left(fleet)}")
+        if now - self._waiting[1] >= _PATIENCE and not self._told:
+            self._told = True
+            self._tell(News(event="waiting", why=why))
+
+    def _bear(self, error: ApiError) -> None:
+        """Put up with an API server that is away for a while. Raises RolloutError."""
+        allowed = _REFUSED_FOR if error.status in (401, 403, 404) else self._patience
+        if self._clock() - self._answered > allowed:
+            raise RolloutError(str(error)) from error
+
+    def _available(self, fleet: Fleet) -> Collection[str]:
+        """Return the uids of the pods that we have seen ready for long enough: nobody's wall clock is asked."""
+        now = self._clock()
+        self._ready_since = {pod.uid: self._ready_since.get(pod.uid, now) for pod in fleet.pods if pod.ready}
+        return {uid for uid, since in self._ready_since.items() if now - since >= fleet.min_ready}
+
+    def _note_masters(self, fleet: Fleet) -> None:
+        for label in fleet.roles:
+            masters = fleet.masters(label)
+            if len(masters) == 1 and self._moves.get(label, [])[-1:] != list(masters):
+                self._moves.setdefault(label, []).append(masters[0])
+
+
+def _left(fleet: Fleet) -> str:
+    old = len(fleet.old)
+    return f"{old} more {'pod is' if old == 1 else 'pods are'} as before" if old else "no other pod is left to replace"

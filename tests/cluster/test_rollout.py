@@ -1,0 +1,172 @@
+"""A rollout by the chart: real helm, API server and controllers, and the Job's command with its own rights.
+
+Only the nodes are played (tests.fakes.nodes): kubelets, and an election in which any ready backup may win.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sidecar.demo.admin import Admin
+from sidecar.demo.controlplane import ControlPlane
+from tests.fakes.helm import CHART, Helm
+from tests.fakes.nodes import NODES, Nodes
+from tests.netns.peers import until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.packaging]
+
+VALUES = ("--set", "config.vhid=42,config.vips={10.0.0.200},minReadySeconds=0,password.existingSecret=any")
+WAIT = ("--wait", "--wait-for-jobs", "--timeout", "2m")
+
+
+@dataclasses.dataclass
+class Site:
+    """A release of the chart in a namespace of its own, and the nodes that it is on."""
+
+    helm: Helm
+    admin: Admin
+    namespace: str
+    nodes: Nodes
+
+    def upgrade(self, *options: str, fails: bool = False) -> str:
+        return self.helm.run("helm", "upgrade", "--install", "vip", CHART, *VALUES, *options, fails=fails)
+
+    def revisions(self) -> dict[str, str]:
+        """Which template each node's pod was made from."""
+        return {
+            pod["spec"]["nodeName"]: pod["metadata"]["labels"]["controller-revision-hash"] for pod in self.nodes.pods()
+        }
+
+    def job(self) -> set[str]:
+        """The conditions of the newest release's Job."""
+        path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
+        jobs = self.admin.request("GET", path)["items"]
+        if len(jobs) != 1:  # the one of the release before is on its way out
+            return set()
+        return {each["type"] for each in jobs[0]["status"].get("conditions", ()) if each["status"] == "True"}
+
+    def may(self, verb: str, resource: str, *, namespace: str = "", name: str = "vip-carp-sidecar") -> bool:
+        """Whether the Job's account has a right."""
+        kind, _, subresource = resource.partition("/")
+        api = {"daemonsets": "apps", "controllerrevisions": "apps"}.get(kind, "")
+        asked = {"verb": verb, "group": api, "resource": kind, "subresource": subresource, "name": name}
+        spec = {
+            "user": f"system:serviceaccount:{self.namespace}:vip-carp-sidecar-rollout",
+            "resourceAttributes": {**asked, "namespace": namespace or self.namespace},
+        }
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return bool(self.admin.request("POST", path, {"spec": spec})["status"]["allowed"])
+
+    def moves(self, label: str = "carp-role") -> int:
+        return len(self.nodes.masters[label]) - 1
+
+
+@pytest.fixture
+def site(helm: Helm, managed_plane: ControlPlane, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """``request.param``: the labels of the groups."""
+    admin, namespace = managed_plane.admin, f"test-{secrets.token_hex(4)}"
+    admin.create_namespace(namespace)
+    kubeconfig = admin.write_kubeconfig(tmp_path / "kubeconfig", admin.access.token)
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["contexts"][0]["context"]["namespace"] = namespace
+    kubeconfig.write_text(yaml.safe_dump(config))
+    labels: Any = getattr(request, "param", ("carp-role",))
+    with Nodes(admin, namespace, labels=labels) as nodes:
+        yield Site(helm.with_server(kubeconfig), admin, namespace, nodes)
+        admin.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+def test_an_upgrade_and_a_rollback_move_the_vip_once_whoever_is_master(site: Site) -> None:
+    site.upgrade(*WAIT)
+    first = site.revisions()
+    assert set(first) == set(NODES)
+    for number, master in enumerate(NODES[:2]):  # and the third below
+        site.nodes.give("carp-role", master)
+        before = site.revisions()
+        site.upgrade("--set", f"podAnnotations.round=r{number}", *WAIT)
+
+        after = site.revisions()
+        assert set(after) == set(NODES), "all are there when helm returns"
+        assert all(after[node] != before[node] for node in NODES), "and new"
+        assert len(set(after.values())) == 1
+        assert site.moves() == 1, site.nodes.masters
+        told = site.nodes.logs[-1].splitlines()
+        assert [line.split(":")[0] for line in told if "replacing" in line][-1] == master, "the master was the last"
+        assert told[-1] == f"done: 3 replaced; carp-role moved once, master is {site.nodes.masters['carp-role'][-1]}"
+
+    site.nodes.give("carp-role", "node-c")
+    site.helm.run("helm", "rollback", "vip", "1", *WAIT)
+    assert site.revisions() == first, "a template that was there before is the same revision"
+    assert site.moves() == 1
+
+    runs = len(site.nodes.logs)
+    site.upgrade(*WAIT)  # to what the pods are already
+    assert site.nodes.logs[runs:] == [
+        f"done: 0 replaced; carp-role moved never, master is {site.nodes.masters['carp-role'][-1]}\n"
+    ]
+    assert site.moves() == 1, "nothing to replace, nothing touched"
+
+    by_hand = ("--set", "updateStrategy.type=OnDelete,podAnnotations.round=hook")
+    told = site.upgrade(*by_hand, "--wait", "--timeout", "5s", fails=True)
+    assert "vip-carp-sidecar not ready. status: InProgress" in told, "helm waits for new pods; a hook comes after that"
+
+
+def test_a_node_that_does_not_come_back_stops_it_a_new_try_goes_on_and_a_missing_right_is_named(site: Site) -> None:
+    site.upgrade(*WAIT)
+    site.nodes.give("carp-role", "node-a")
+    before, runs = site.revisions(), len(site.nodes.logs)
+    site.nodes.broken.add("node-b")
+    change = ("--set", "podAnnotations.round=broken")
+    site.upgrade(*change, "--set", "updateStrategy.nodeTimeoutSeconds=5")
+    until(lambda: "Failed" in site.job(), "the Job has failed, and is not tried again")
+    (told,) = site.nodes.logs[runs:]
+    assert re.search(
+        r"^carp-sidecar: rollout: node-b: pod \S+ is not ready, after 5 s; 2 more pods are as before$", told, re.M
+    )
+    after = site.revisions()
+    assert {node for node in NODES if after[node] != before[node]} == {"node-b"}
+    assert site.moves() == 0
+
+    site.nodes.broken.clear()
+    site.upgrade(*change, *WAIT)
+    assert next(line for line in site.nodes.logs[-1].splitlines() if "replacing" in line).startswith("node-c: ")
+    assert len(set(site.revisions().values())) == 1
+    assert site.moves() == 1
+
+    granted = {("get", "daemonsets"), ("list", "controllerrevisions"), ("list", "pods"), ("delete", "pods")}
+    more = {("patch", "pods"), ("create", "pods"), ("create", "pods/exec"), ("get", "secrets"), ("patch", "daemonsets")}
+    assert {right for right in granted | more if site.may(*right)} == granted
+    assert not site.may("get", "daemonsets", name="another")
+    assert not site.may("delete", "pods", namespace="default")
+    site.upgrade("--set", "rbac.create=false,podAnnotations.round=none")
+    until(lambda: "Failed" in site.job(), "the Job has failed")
+    assert f"the right to get daemonsets in namespace {site.namespace} is missing (403)" in site.nodes.logs[-1]
+
+
+@pytest.mark.parametrize("site", [("carp-role-web", "carp-role-db")], indirect=True)
+def test_groups_whose_masters_are_different_nodes_come_last_and_move_once_or_twice(site: Site) -> None:
+    groups = [{"name": "web", "vhid": 42, "vips": ["10.0.0.200"]}, {"name": "db", "vhid": 43, "vips": ["10.0.0.201"]}]
+    options = ("--set-json", f"config={json.dumps({'groups': groups})}")
+    values = ("--set", "minReadySeconds=0,password.existingSecret=any")
+
+    def upgrade(number: int) -> None:
+        annotation = ("--set", f"podAnnotations.round=r{number}")
+        site.helm.run("helm", "upgrade", "--install", "vip", CHART, *options, *values, *annotation, *WAIT)
+
+    upgrade(0)
+    site.nodes.give("carp-role-web", "node-a")
+    site.nodes.give("carp-role-db", "node-b")
+    upgrade(1)
+    replaced = [line.split(":")[0] for line in site.nodes.logs[-1].splitlines() if "replacing" in line]
+    assert replaced == ["node-c", "node-a", "node-b"]
+    assert site.moves("carp-role-web") in (1, 2), "node-b was not done yet when node-a went"
+    assert site.moves("carp-role-db") == 1

@@ -1,0 +1,174 @@
+"""Three nodes for a real control plane: scheduler, kubelets and sidecars that elect, played by one thread.
+
+The controllers are real: they make the pods. Here pods are bound, started and ended; those of a Job run their command
+in truth, with the rights of their account. A group's role is in a label; who is master stays it until its pod is gone,
+and then any other that is ready takes over, at random.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sidecar.demo.admin import Admin, ApiError
+from sidecar.observe.moment import rfc3339
+
+NODES = ("node-a", "node-b", "node-c")
+_EVERY = 0.1
+
+Pod = dict[str, Any]
+
+
+class Nodes:
+    """Use as a context manager. ``masters`` are the nodes that were master of each label, one after the other.
+
+    Pods on the nodes in ``broken`` are started and never ready. ``logs`` are what the commands of Jobs' pods printed.
+    """
+
+    def __init__(
+        self, admin: Admin, namespace: str, *, labels: tuple[str, ...] = ("carp-role",), seed: int = 0
+    ) -> None:
+        self.masters: dict[str, list[str]] = {label: [] for label in labels}
+        self.broken: set[str] = set()
+        self.logs: list[str] = []
+        self._admin = admin
+        self._namespace = namespace
+        self._random = random.Random(seed)
+        self._running: dict[str, Future[subprocess.CompletedProcess[str]]] = {}
+        self._electing = threading.Lock()
+        self._over = threading.Event()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="carp-nodes-")))
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(max_workers=4))
+        for node in NODES:
+            with contextlib.suppress(ApiError):  # from an earlier test
+                self._admin.create_node(node)
+            self._admin.request("PATCH", f"/api/v1/nodes/{node}", {"spec": {"taints": None}})
+        thread = self._pool.submit(self._work)
+        self._stack.callback(thread.result)
+        self._stack.callback(self._over.set)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def give(self, label: str, node: str) -> None:
+        """Have a node be master, while no rollout goes on."""
+        with self._electing:
+            for pod in self.pods():
+                self._label(pod, label, "master" if pod["spec"]["nodeName"] == node else "backup")
+            self.masters[label] = [node]
+
+    def pods(self) -> list[Pod]:
+        """Return the DaemonSet's pods."""
+        return [pod for pod in self._admin.list_pods(self._namespace) if _is_of(pod, "DaemonSet")]
+
+    def _work(self) -> None:
+        while not self._over.wait(_EVERY):
+            for pod in self._admin.list_pods(self._namespace):
+                try:
+                    self._turn(pod)
+                except ApiError as error:
+                    if error.status not in (404, 409):  # changed by somebody meanwhile
+                        raise
+            with self._electing:
+                self._elect()
+
+    def _turn(self, pod: Pod) -> None:
+        metadata, path = pod["metadata"], self._path(pod)
+        if "deletionTimestamp" in metadata:
+            self._admin.request("DELETE", path, {"gracePeriodSeconds": 0})
+        elif not pod["spec"].get("nodeName"):
+            target = {"apiVersion": "v1", "kind": "Node", "name": _wanted(pod)}
+            binding = {"metadata": {"name": metadata["name"]}, "target": target}
+            self._admin.request("POST", f"{path}/binding", binding)
+        elif _is_of(pod, "Job"):
+            self._run(pod)
+        elif not _is_ready(pod) and pod["spec"]["nodeName"] not in self.broken:
+            for label in self.masters:
+                self._label(pod, label, "backup")
+            # The controller counts minReadySeconds from there on, in whole seconds.
+            ready = {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(time.time())}
+            self._admin.request("PATCH", f"{path}/status", {"status": {"phase": "Running", "conditions": [ready]}})
+
+    def _elect(self) -> None:
+        pods = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
+        for label, masters in self.masters.items():
+            ready = [pod for pod in pods if _is_ready(pod) and label in pod["metadata"]["labels"]]
+            if ready and not any(pod["metadata"]["labels"].get(label) == "master" for pod in self.pods()):
+                chosen = self._random.choice(ready)
+                with contextlib.suppress(ApiError):  # gone meanwhile
+                    self._label(chosen, label, "master")
+                    masters.append(chosen["spec"]["nodeName"])
+
+    def _run(self, pod: Pod) -> None:
+        """Start a Job's pod, and tell of its end."""
+        uid, path = pod["metadata"]["uid"], f"{self._path(pod)}/status"
+        if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            return
+        if uid not in self._running:
+            self._admin.request("PATCH", path, {"status": {"phase": "Running"}})
+            self._running[uid] = self._pool.submit(self._execute, pod)
+        elif self._running[uid].done():
+            done = self._running[uid].result()
+            self.logs.append(done.stdout + done.stderr)
+            (container,) = pod["spec"]["containers"]
+            told = {
+                "name": container["name"],
+                "image": container["image"],
+                "imageID": "any",
+                "ready": False,
+                "restartCount": 0,
+                "state": {"terminated": {"exitCode": done.returncode}},
+            }
+            phase = "Failed" if done.returncode else "Succeeded"
+            self._admin.request("PATCH", path, {"status": {"phase": phase, "containerStatuses": [told]}})
+
+    def _execute(self, pod: Pod) -> subprocess.CompletedProcess[str]:
+        """Run the command line of a Job's pod with the token of its account, and nothing of ours in its environment."""
+        account = f"/api/v1/namespaces/{self._namespace}/serviceaccounts/{pod['spec']['serviceAccountName']}"
+        token = self._admin.request("POST", f"{account}/token", {"spec": {}})["status"]["token"]
+        kubeconfig = self._admin.write_kubeconfig(self._folder / pod["metadata"]["name"], token)
+        (container,) = pod["spec"]["containers"]
+        command = [sys.executable, "-m", "sidecar", *container["args"]]
+        environment = {"PATH": os.defpath, "HOME": "/nonexistent", "KUBECONFIG": str(kubeconfig)}
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+    def _label(self, pod: Pod, label: str, role: str) -> None:
+        self._admin.request("PATCH", self._path(pod), {"metadata": {"labels": {label: role}}})
+
+    def _path(self, pod: Pod) -> str:
+        return f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}"
+
+
+def _is_of(pod: Mapping[str, Any], kind: str) -> bool:
+    return any(owner["kind"] == kind for owner in pod["metadata"].get("ownerReferences", ()))
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _wanted(pod: Mapping[str, Any]) -> str:
+    """Return the node that a pod of a DaemonSet is for (metadata.name in its affinity), else any."""
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    for term in affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ()):
+        for field in term.get("matchFields", ()):
+            return str(field["values"][0])
+    return NODES[0]

@@ -1,0 +1,165 @@
+"""A rollout from beginning to end: what is told, how long it waits, what ends it; the clock is a number."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from sidecar.agent.errors import ApiError
+from sidecar.rollout.cluster import RolloutError
+from sidecar.rollout.plan import Fleet, Pod
+from sidecar.rollout.steps import News, Rollout
+from tests.unit.test_rollout_plan import NODES, WITH_A, fleet, pod
+
+
+@dataclass
+class FakeCluster:
+    """A pod's successor is there at once and ready ``starting`` seconds later; the first other node takes over."""
+
+    now: float = 0.0
+    starting: float = 5.0
+    fleet: Fleet = field(default_factory=lambda: fleet(*map(pod, NODES)))
+    ready_at: dict[str, float] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    faults: list[Exception] = field(default_factory=list)
+    refusals: list[Exception] = field(default_factory=list)
+    after_delete: Callable[[], None] = lambda: None
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def look(self) -> Fleet:
+        if self.faults:
+            raise self.faults.pop(0)
+        pods = tuple(
+            dataclasses.replace(each, ready=self.now >= self.ready_at.get(each.uid, 0.0)) for each in self.fleet.pods
+        )
+        return dataclasses.replace(self.fleet, pods=pods)
+
+    async def delete(self, gone: Pod) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.deleted.append(gone.node)
+        made = pod(gone.node, "new")
+        self.ready_at[made.uid] = self.now + self.starting
+        roles = dict(self.fleet.roles["carp-role"])
+        if roles[gone.node] == "master":
+            roles[next(node for node in NODES if node != gone.node)] = "master"
+        roles[gone.node] = "backup"
+        pods = tuple(made if each.node == gone.node else each for each in self.fleet.pods)
+        self.fleet = dataclasses.replace(self.fleet, pods=pods, roles={"carp-role": roles})
+        self.after_delete()
+
+    def roll(self, *, patience: float = 60.0) -> list[News]:
+        told: list[News] = []
+        rollout = Rollout(self, told.append, patience=patience, clock=lambda: self.now, sleep=self.sleep)
+        asyncio.run(rollout.run())
+        return told
+
+
+def test_one_node_after_the_other_the_master_last_and_its_vip_moves_once() -> None:
+    cluster = FakeCluster()
+    assert cluster.roll() == [
+        News(event="replacing", node="node-b", pod="node-b-old"),
+        News(event="ready", node="node-b", pod="node-b-new", replaced=1),
+        News(event="replacing", node="node-c", pod="node-c-old"),
+        News(event="ready", node="node-c", pod="node-c-new", replaced=2),
+        News(event="replacing", node="node-a", pod="node-a-old", master_of=("carp-role",)),
+        News(event="ready", node="node-a", pod="node-a-new", replaced=3),
+        News(event="done", replaced=3, moves=(("carp-role", 1, "node-b"),)),
+    ]
+    assert cluster.deleted == ["node-b", "node-c", "node-a"]
+    assert 45 <= cluster.now < 60, "5 s until it is ready, 10 s for minReadySeconds, thrice"
+
+
+def test_a_second_run_finds_nothing_to_do() -> None:
+    cluster = FakeCluster()
+    cluster.roll()
+    assert cluster.roll() == [News(event="done", replaced=0, moves=(("carp-role", 0, "node-b"),))]
+    assert len(cluster.deleted) == 3
+
+
+def test_a_node_that_does_not_come_back_ends_it_and_the_rest_is_untouched() -> None:
+    cluster = FakeCluster(starting=1000.0)
+    with pytest.raises(
+        RolloutError, match="node-b: pod node-b-new is not ready, after 60 s; 2 more pods are as before"
+    ):
+        cluster.roll()
+    assert cluster.deleted == ["node-b"]
+    with pytest.raises(RolloutError, match="node-b: pod node-b-new is not ready"):
+        cluster.roll()
+    assert cluster.deleted == ["node-b"], "nor does another try go past it"
+    cluster.starting = 5.0
+    cluster.now = 2000.0
+    assert [each.node for each in cluster.roll() if each.event == "replacing"] == ["node-c", "node-a"]
+
+
+def test_what_is_waited_for_is_told_once_where_it_takes_its_time() -> None:
+    told = FakeCluster(starting=40.0).roll()
+    waited = [each.why for each in told if each.event == "waiting"]
+    assert waited == [f"{node}: pod {node}-new is not ready" for node in ("node-b", "node-c", "node-a")]
+
+
+def test_a_group_without_its_master_ends_it() -> None:
+    cluster = FakeCluster()
+
+    def lose() -> None:
+        roles = {"carp-role": dict.fromkeys(NODES, "backup")}
+        cluster.fleet = dataclasses.replace(cluster.fleet, roles=roles)
+
+    cluster.after_delete = lose
+    with pytest.raises(RolloutError, match="carp-role: no node is master, after 60 s; 2 more pods are as before"):
+        cluster.roll()
+    assert cluster.deleted == ["node-b"]
+
+
+def test_an_api_server_that_is_away_for_a_while_is_waited_for_and_no_longer_than_for_a_node() -> None:
+    away = ApiError("the API server cannot be reached: refused")
+    cluster = FakeCluster(faults=[away] * 10)
+    assert cluster.roll()[-1].event == "done"
+    cluster = FakeCluster(faults=[away] * 1000)
+    with pytest.raises(RolloutError, match="cannot be reached"):
+        cluster.roll()
+    assert 60 < cluster.now < 70
+    assert cluster.deleted == []
+
+
+def test_a_right_that_is_missing_ends_it_soon_and_is_named() -> None:
+    forbidden = ApiError("the right to delete pods in namespace carp is missing (403); bind", 403, right="delete pods")
+    cluster = FakeCluster(refusals=[forbidden] * 1000)
+    with pytest.raises(RolloutError, match="the right to delete pods in namespace carp is missing"):
+        cluster.roll()
+    assert 10 < cluster.now < 30
+    cluster = FakeCluster(refusals=[forbidden] * 2)
+    assert cluster.roll()[-1].replaced == 3, "a binding that was just made takes a moment"
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_a_pod_that_has_changed_since_it_was_read_is_looked_at_anew(status: int) -> None:
+    cluster = FakeCluster(refusals=[ApiError("changed", status)])
+    told = cluster.roll()
+    assert [each.node for each in told if each.event == "replacing"] == ["node-b", "node-c", "node-a"]
+    assert told[-1].replaced == 3
+
+
+def test_a_deletion_whose_answer_was_lost_is_seen_by_what_follows() -> None:
+    cluster = FakeCluster()
+
+    def lose() -> None:
+        cluster.after_delete = lambda: None
+        raise ApiError("the API server does not answer in time")
+
+    cluster.after_delete = lose
+    told = cluster.roll()
+    assert told[-1].replaced == 3
+    assert cluster.deleted == ["node-b", "node-c", "node-a"]
+
+
+def test_moves_are_told_of_groups_that_had_a_master() -> None:
+    none = fleet(*map(pod, NODES), roles={"carp-role": dict.fromkeys(NODES, "backup")})
+    assert FakeCluster(fleet=none).roll()[-1].moves == ()
+    assert FakeCluster(fleet=fleet(*map(pod, NODES), roles=WITH_A)).roll()[-1].moves == (("carp-role", 1, "node-b"),)
