@@ -45,6 +45,14 @@ def test_lint_has_nothing_to_say_of_the_chart_and_its_examples(helm: Helm) -> No
     assert "0 chart(s) failed" in helm.run("helm", "lint", "--strict", CHART, "--values", values)
 
 
+def test_the_values_on_the_page_about_mixed_fleets_are_those_of_the_example(helm: Helm, tmp_path: Path) -> None:
+    page = (CHART.parents[1] / "docs/mixed-fleets.md").read_text()
+    (values,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    (tmp_path / "values.yaml").write_text(values)
+    told = settings(helm.template("--values", tmp_path / "values.yaml"))
+    assert told == settings(helm.template("--values", EXAMPLES / "mixed.yaml"))
+
+
 @pytest.mark.parametrize("example", ALL_EXAMPLES, ids=lambda path: path.stem)
 def test_the_settings_of_each_example_are_right(helm: Helm, example: Path, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("a password")
@@ -195,6 +203,21 @@ def test_a_drain_before_sigterm_is_there_where_asked_for_and_the_grace_period_is
     hook = LABELLED_WITHIN + timing.succession(advbase=254, advskew=254) + 1  # and an interpreter's start
     stop = LABELLED_WITHIN + ENGINE_HAND_OVER + AGENT_FAREWELL + COMMANDS_AT_STOP
     assert hook + stop <= grace
+
+
+def test_what_keeps_the_pods_where_they_are(helm: Helm) -> None:
+    plain = helm.template(*GROUP, *SECRET)
+    pod = only(plain, "DaemonSet")["spec"]["template"]
+    assert pod["spec"]["priorityClassName"] == "system-node-critical"
+    assert not [each for each in plain if each["kind"] == "PodDisruptionBudget"]
+    options = "podDisruptionBudget.enabled=true,podDisruptionBudget.minAvailable=2,priorityClassName="
+    asked = helm.template(*GROUP, *SECRET, "--set", options, "--set", "tolerations[0].operator=Exists")
+    budget = only(asked, "PodDisruptionBudget")["spec"]
+    assert budget["minAvailable"] == 2
+    assert budget["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    spec = only(asked, "DaemonSet")["spec"]["template"]["spec"]
+    assert "priorityClassName" not in spec
+    assert spec["tolerations"] == [{"operator": "Exists"}]
 
 
 def test_each_group_has_a_service_of_its_master(helm: Helm) -> None:
