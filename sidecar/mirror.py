@@ -14,6 +14,7 @@ from pathlib import Path
 from sidecar.children import Child, Restarts, spawn
 from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import (
+    FormerGroup,
     Health,
     HealthDemotion,
     Labelled,
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 NAME = "agent"
 ANSWERED_WITHIN = 4.0
 """Seconds in which a second question is not put to the engine: an agent that is beside itself must not flood it."""
+_FORMER_AT_MOST = 1000
+"""Groups that are remembered after the settings have let go of them, the newest."""
 
 
 class Mirror:
@@ -61,6 +64,9 @@ class Mirror:
         self._restarts = restarts
         self._pass_on = pass_on
         self._asked_at = -math.inf
+        self._kubernetes = plan.kubernetes
+        """How it is spoken to, or was while there was something to show."""
+        self._former: tuple[FormerGroup, ...] = ()
         self._snapshot: Snapshot | None = None
         self._renewed = False
         """The agent was ended for the next one to begin with other settings."""
@@ -74,7 +80,7 @@ class Mirror:
     def start(self) -> None:
         """Start the agent if there is something for it to do; where that fails, it is tried again later."""
         plan = self._plan
-        if plan.kubernetes is None and not plan.http_listen and not plan.health:
+        if plan.kubernetes is None and not (plan.http_listen or plan.health or self._former):
             return
         try:
             child = spawn(NAME, [plan.log_level, plan.log_format], now=time.monotonic())
@@ -84,25 +90,27 @@ class Mirror:
             return
         self.child = child
         self._reactor.watch(child.channel.fileno(), self._speaks)
-        groups = _mirrored(plan)
         with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
             child.channel.send(
                 StartAgent(
                     node=plan.node_name,
-                    kubernetes=plan.kubernetes,
-                    groups=groups,
+                    kubernetes=plan.kubernetes or (self._kubernetes if self._former else None),
+                    groups=() if plan.kubernetes is None else _mirrored(plan),
+                    former=self._former,
                     http_listen=plan.http_listen,
                     health=plan.health,
                     failing=self._failing,
                 )
             )
-            if self._snapshot is not None:
+            if self._snapshot is not None and plan.kubernetes is not None:
                 child.channel.send(self._snapshot)
 
     def change(self, plan: Plan) -> None:
         """Go on with this plan: an agent to which that is news is ended, and the next one begins with it at once."""
         health, word = self.health(), self.word()
         before, self._plan = self._plan, plan
+        self._kubernetes = plan.kubernetes or self._kubernetes
+        self._former = _former((*self._former, *_shown(before)), now=_shown(plan))
         self._failing = _still_there(self._failing, before.health, plan.health)
         if self.health() != health:
             self._pass_on(self.health())
@@ -125,7 +133,8 @@ class Mirror:
         if {role.name for role in snapshot.groups} != {group.name for group in self._plan.groups}:
             return  # of before a change of the groups, or in the middle of one: another one comes
         self._snapshot = snapshot
-        self._tell(snapshot)
+        if self._plan.kubernetes is not None:
+            self._tell(snapshot)
 
     def health(self) -> Health:
         """Return what the last agent that said so found wrong; nothing is wrong before one has."""
@@ -228,6 +237,23 @@ def _mirrored(plan: Plan) -> tuple[MirroredGroup, ...]:
         MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips, mirror=g.mirror)
         for g in plan.groups
     )
+
+
+def _shown(plan: Plan) -> tuple[FormerGroup, ...]:
+    """Return how Kubernetes shows the groups: what is to be taken away once the settings are others."""
+    how = plan.kubernetes
+    if how is None:
+        return ()
+    several = len(plan.groups) > 1
+    return tuple(
+        FormerGroup(group=group, role_label=how.role_label, several=several, lease=how.lease_witness)
+        for group in _mirrored(plan)
+    )
+
+
+def _former(ever: tuple[FormerGroup, ...], *, now: tuple[FormerGroup, ...]) -> tuple[FormerGroup, ...]:
+    stands = frozenset(now)
+    return tuple(each for each in dict.fromkeys(ever) if each not in stands)[-_FORMER_AT_MOST:]
 
 
 def _beside(plan: Plan) -> tuple[object, ...]:

@@ -107,9 +107,11 @@ class KubernetesPods:
         if unchanged:
             fields["resourceVersion"] = pod.resource_version
         body: dict[str, object] = {"metadata": fields}
-        if said.conditions:
-            body["status"] = {"conditions": [_condition(each) for each in said.conditions]}
-        call = self._call("patch", name=pod.name, body=body, status=bool(said.conditions))
+        conditions = [_condition(each) for each in said.conditions]
+        conditions += [{"$patch": "delete", "type": each} for each in said.without]
+        if conditions:
+            body["status"] = {"conditions": conditions}
+        call = self._call("patch", name=pod.name, body=body, status=bool(conditions))
         read: _Pod = decode(await self._transport.request(call), _Pod)
         return _pod(read)
 

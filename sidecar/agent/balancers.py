@@ -169,6 +169,12 @@ class Balancers:
                 self._follower = None
                 following.cancel()
 
+    async def withdraw(self, class_: str, vips: tuple[str, ...]) -> None:
+        """Have the Services of a class that is not served any more say no longer that they have these VIPs."""
+        for service in (await self._services.list(Which())).items:
+            if service.balancer == class_ and service.ingress and service.ingress == addresses(vips, service.families):
+                await self._services.publish(service, ())
+
     def _note(self, about: str) -> Callable[[ApiError | None], None]:
         return lambda error: self._context.complaints.note(about, error)
 

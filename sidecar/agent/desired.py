@@ -6,6 +6,7 @@ master still. ``stand`` decides who may say master where several nodes claim.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from sidecar.observe.moment import rfc3339
 from sidecar.protocol.types import Reason, Role
 
 PREFIX = "carp-sidecar/"
+_ANNOTATIONS = ("vips", "vhid", "interface", "since", "transitions", "reason", "epoch")
 _SUPERSEDED = "superseded by "
 _DRAINING = "draining"
 """The reason while a node that is about to hand over is still master."""
@@ -59,18 +61,22 @@ class Condition:
 class Metadata:
     """Labels, annotations and conditions to be set; others are left alone."""
 
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
+    labels: Mapping[str, str | None]
+    """None takes one away; so it does of the annotations."""
+    annotations: Mapping[str, str | None]
     conditions: tuple[Condition, ...] = ()
+    without: tuple[str, ...] = ()
+    """Types of the conditions to be taken away."""
 
     def missing_from(self, pod: Pod) -> Metadata | None:
         """Return what ``pod`` does not say yet, or None if it says it all."""
         labels = {key: value for key, value in self.labels.items() if pod.labels.get(key) != value}
         annotations = {key: value for key, value in self.annotations.items() if pod.annotations.get(key) != value}
         conditions = tuple(each for each in self.conditions if pod.conditions.get(each.type) != each.status)
-        if not (labels or annotations or conditions):
+        without = tuple(each for each in self.without if each in pod.conditions)
+        if not (labels or annotations or conditions or without):
             return None
-        return Metadata(labels=labels, annotations=annotations, conditions=conditions)
+        return Metadata(labels=labels, annotations=annotations, conditions=conditions, without=without)
 
     def merged(self, other: Metadata) -> Metadata:
         """Return both."""
@@ -78,6 +84,7 @@ class Metadata:
             labels={**self.labels, **other.labels},
             annotations={**self.annotations, **other.annotations},
             conditions=(*self.conditions, *other.conditions),
+            without=(*self.without, *other.without),
         )
 
 
@@ -100,6 +107,11 @@ class GroupKeys:
     def condition(self) -> str:
         """Return ``carp-sidecar/master``, or ``carp-sidecar/master-GROUP`` in a pod with several groups."""
         return f"{PREFIX}master-{self.group}" if self.several else f"{PREFIX}master"
+
+    @property
+    def annotations(self) -> frozenset[str]:
+        """Return the names of all annotations."""
+        return frozenset(map(self.annotation, _ANNOTATIONS))
 
     @property
     def members(self) -> str:
@@ -166,7 +178,7 @@ def with_condition(said: Metadata, *, using: GroupKeys, since: float) -> Metadat
         type=using.condition,
         status="True" if is_master else "False",
         reason="Master" if is_master else "NotMaster",
-        message=said.annotations[using.annotation("reason")],
+        message=said.annotations[using.annotation("reason")] or "",
         since=rfc3339(since),
     )
     return Metadata(labels=said.labels, annotations=said.annotations, conditions=(condition,))
@@ -175,6 +187,38 @@ def with_condition(said: Metadata, *, using: GroupKeys, since: float) -> Metadat
 def vips_text(group: MirroredGroup) -> str:
     """Return the VIPs in the form that annotations carry."""
     return ",".join(group.vips)
+
+
+# What a pod should not say any more ----------------------------------------------------------------------------------
+
+
+def told_by(pod: Pod, role_label: str) -> tuple[GroupKeys, ...]:
+    """Return the keys of the groups that a pod tells of, whoever wrote that and when."""
+    found = (re.fullmatch(rf"{PREFIX}(?:(.+)\.)?vhid", key) for key in sorted(pod.annotations))
+    return tuple(
+        keys(role_label=role_label, group=match[1] or "", several=match[1] is not None) for match in found if match
+    )
+
+
+def outdated(
+    pod: Pod, *, former: Iterable[GroupKeys], current: Iterable[GroupKeys], conditions: bool
+) -> Metadata | None:
+    """Return what takes away from ``pod`` all that is of former groups and not of current ones, None if nothing is.
+
+    ``conditions`` tells whether current groups have theirs.
+    """
+    now = tuple(current)
+    ever = (*former, *now)
+    labels = {using.label for using in ever} - {using.label for using in now}
+    annotations = {name for using in ever for name in using.annotations}
+    annotations -= {name for using in now for name in using.annotations}
+    types = {using.condition for using in ever} - {using.condition for using in now if conditions}
+    gone = Metadata(
+        labels=dict.fromkeys(sorted(labels)),
+        annotations=dict.fromkeys(sorted(annotations)),
+        without=tuple(sorted(types)),
+    )
+    return gone.missing_from(pod)
 
 
 # Who may say master --------------------------------------------------------------------------------------------------

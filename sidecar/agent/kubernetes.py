@@ -21,8 +21,9 @@ from sidecar.agent.pods import Pods
 from sidecar.agent.reconciler import Mastered, Reconciler
 from sidecar.agent.slices import Slices
 from sidecar.agent.state import MirrorStatus
+from sidecar.agent.tidy import Beyond, Tidy
 from sidecar.agent.transport import Transport
-from sidecar.ipc.messages import Labelled, Message, MirroredGroup, Snapshot
+from sidecar.ipc.messages import FormerGroup, Labelled, Message, MirroredGroup, Snapshot
 from sidecar.ipc.plan import KubernetesPlan
 
 FAREWELL = 1.0
@@ -49,6 +50,7 @@ class KubernetesMirror:
         *,
         node: str,
         groups: Sequence[MirroredGroup],
+        former: Sequence[FormerGroup] = (),
         say: Callable[[Message], None] = lambda _: None,
     ) -> None:
         self.status = MirrorStatus()
@@ -65,7 +67,9 @@ class KubernetesMirror:
         self.facts = Facts(self._transport, self._context)
         pods = KubernetesPods(plan.pod_namespace, self._transport)
         keys = [desired.keys(role_label=plan.role_label, group=group.name, several=len(groups) > 1) for group in groups]
-        self.pods = Pods(pods, Which(labels=keys[0].label), keys)  # a pod with one group's label has those of all
+        self.pods = Pods(
+            pods, Which(labels=keys[0].label if keys else plan.role_label), keys
+        )  # a pod with one group's label has those of all
         self._reconciler = Reconciler(pods, self._context, self._told)
         self._events = Events(self._transport, self._context) if plan.events else None
         self._say = say
@@ -76,12 +80,18 @@ class KubernetesMirror:
             tell = (lambda _: None) if self._events is None else self._events.tell
             self._node = NodeWatch(self._transport, self._context, said=say, tell=tell)
         self._followers: list[_Follower] = []
+        beyond = Beyond(
+            witness=Witness(self._transport, self._context, self._reconciler.note_epoch),
+            slices=Slices(self._transport, self._context),
+            balancers=Balancers(self._transport, self._context),
+        )
         if plan.lease_witness:
-            self._followers.append(Witness(self._transport, self._context, self._reconciler.note_epoch))
+            self._followers.append(beyond.witness)
         if any(group.mirror.endpoint_slice for group in groups):
-            self._followers.append(Slices(self._transport, self._context))
+            self._followers.append(beyond.slices)
         if any(group.mirror.load_balancer_class for group in groups):
-            self._followers.append(Balancers(self._transport, self._context))
+            self._followers.append(beyond.balancers)
+        self._tidy = Tidy(pods, self._context, former, beyond)
 
     def offer(self, snapshot: Snapshot) -> None:
         """Take the newest roles."""
@@ -111,7 +121,7 @@ class KubernetesMirror:
         """Mirror until finished or cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                parts = (*self._followers, self._events, self._node)
+                parts = (*self._followers, self._events, self._node, self._tidy)
                 others = [tasks.create_task(each.run()) for each in parts if each is not None]
                 await self._reconciler.run()
                 self.finished = True

@@ -6,7 +6,7 @@ to know whether the master is alive asks the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -85,6 +85,17 @@ class Witness:
         body = self._body(each, transitions=(found.spec.transitions or 0) + changed)
         body["metadata"] = {**_object(body["metadata"]), "resourceVersion": found.metadata.resource_version}
         await self._transport.request(self._call("patch", f"/{name}", name, body))
+
+    async def withdraw(self, group: str, holders: Collection[str]) -> None:
+        """Have the Lease of a group that is not witnessed any more name nobody, if it names one of these pods."""
+        name = f"carp-sidecar-{group}"
+        found = await self._read(name)
+        if found is not None and found.spec.holder in holders:
+            body: dict[str, object] = {
+                "metadata": {"resourceVersion": found.metadata.resource_version},
+                "spec": {"holderIdentity": None},
+            }
+            await self._transport.request(self._call("patch", f"/{name}", name, body))
 
     async def _read(self, name: str) -> _Lease | None:
         try:

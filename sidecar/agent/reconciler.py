@@ -95,7 +95,7 @@ class Reconciler:
         self._loop = Loop(
             self._reconcile, failed=lambda error: self._complaints.note("pods", error), jitter=self._jitter
         )
-        self._which = {group.name: _which(group, pod=plan.pod_name, node=context.node) for group in groups}
+        self._which = {group.name: which_of(group, pod=plan.pod_name, node=context.node) for group in groups}
         self._targets = {which: self._follower(which) for which in dict.fromkeys(self._which.values())}
         self._members: dict[str, _Members] = {}
         self._tasks: asyncio.TaskGroup
@@ -374,7 +374,8 @@ class Reconciler:
         )
 
 
-def _which(group: MirroredGroup, *, pod: str, node: str) -> Which:
+def which_of(group: MirroredGroup, *, pod: str, node: str) -> Which:
+    """Return which pods carry a group's role: the sidecar's own, or those of its node that a selector chooses."""
     if group.mirror.target_selector:
         return Which(labels=group.mirror.target_selector, fields=f"spec.nodeName={node}")
     return Which(fields=f"metadata.name={pod}")

@@ -6,6 +6,8 @@ It is replaced in one write (a server-side apply), and a master that steps down 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -18,7 +20,7 @@ from sidecar.agent.errors import ApiError
 from sidecar.agent.lease import EPOCH, number
 from sidecar.agent.reconciler import Mastered
 from sidecar.agent.retry import Loop
-from sidecar.agent.transport import APPLY_PATCH, Call, Transport
+from sidecar.agent.transport import APPLY_PATCH, MERGE_PATCH, Call, Transport
 
 RESYNC = 600.0
 """Seconds after which a master looks whether its slice is as it should be, and whether the Service's ports are."""
@@ -54,10 +56,22 @@ class _SliceMetadata(msgspec.Struct):
     annotations: dict[str, str] = {}
 
 
+class _Target(msgspec.Struct):
+    uid: str = ""
+
+
+class _Endpoint(msgspec.Struct):
+    target: _Target = msgspec.field(name="targetRef", default_factory=_Target)
+
+
 class _Slice(msgspec.Struct):
     metadata: _SliceMetadata
     endpoints: msgspec.Raw = msgspec.Raw(b"null")
     ports: msgspec.Raw = msgspec.Raw(b"null")
+
+    def leads_to(self) -> set[str]:
+        """Return the uids of the pods."""
+        return {each.target.uid for each in msgspec.json.decode(self.endpoints, type=list[_Endpoint] | None) or ()}
 
 
 class Slices:
@@ -106,9 +120,22 @@ class Slices:
             if endpoints:
                 await self._apply(each, service, family, endpoints)
 
+    async def withdraw(self, name: str, pods: AbstractSet[str]) -> None:
+        """Empty the slices of a Service that are ours no longer and still lead to pods of these uids."""
+        for family in ("IPv4", "IPv6"):
+            found = await self._slice(_name(name, family))
+            if found is None or not pods & found.leads_to():
+                continue
+            body: dict[str, object] = {
+                "metadata": {"resourceVersion": found.metadata.resource_version},
+                "endpoints": [],
+            }
+            call = self._call("patch", _name(name, family), body=body)
+            await self._transport.request(dataclasses.replace(call, content_type=MERGE_PATCH))
+
     async def _apply(self, each: Mastered, service: _Service, family: str, endpoints: list[object]) -> None:
         of = each.group.mirror.endpoint_slice
-        name = f"{of}-carp-{family.lower()}"
+        name = _name(of, family)
         found = await self._slice(name)
         if found is not None and number(found.metadata.annotations.get(EPOCH, "")) > each.epoch:
             return  # a newer master's
@@ -183,6 +210,10 @@ class Slices:
             body=body,
             content_type=APPLY_PATCH if verb == "patch" else "application/json",
         )
+
+
+def _name(service: str, family: str) -> str:
+    return f"{service}-carp-{family.lower()}"
 
 
 def _address(pod: Pod, version: int) -> str | None:

@@ -407,12 +407,28 @@ class MirroredGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     mirror: MirrorPlan = MirrorPlan()
 
 
+class FormerGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a group was shown before the settings changed; Kubernetes may still say so.
+
+    ``several`` tells whether there were other groups, ``lease`` whether there was a Lease as witness.
+    """
+
+    group: MirroredGroup
+    role_label: str
+    several: bool
+    lease: bool
+
+
 class StartAgent(Message, frozen=True, tag=True):
-    """Mirror these groups into this pod (None: into none), and tell of them at ``http_listen`` ("": nowhere)."""
+    """Mirror these groups into this pod (None: into none), and tell of them at ``http_listen`` ("": nowhere).
+
+    What ``former`` ones left behind is taken away; without ``groups`` that is all there is to do.
+    """
 
     node: str
     kubernetes: KubernetesPlan | None
     groups: tuple[MirroredGroup, ...]
+    former: tuple[FormerGroup, ...] = ()
     http_listen: str = ""
     health: tuple[ProbePlan, ...] = ()
     failing: dict[int, str] | None = None

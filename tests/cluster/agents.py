@@ -13,7 +13,7 @@ import msgspec
 
 from sidecar.agent.kubernetes import KubernetesMirror
 from sidecar.demo.admin import Admin, ApiError
-from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
+from sidecar.ipc.messages import FormerGroup, GroupRole, MirroredGroup, Snapshot
 from sidecar.ipc.plan import KubernetesPlan, MirrorPlan
 from tests.fakes.tasks import together
 
@@ -47,12 +47,23 @@ class Node:
         self.mirror.offer(Snapshot(groups=(told,)))
 
 
-def node(name: str, namespace: str, kubeconfig: str, *, mirror: MirrorPlan = MirrorPlan(), **changes: Any) -> Node:  # noqa: B008
+def node(
+    name: str,
+    namespace: str,
+    kubeconfig: str,
+    *,
+    mirror: MirrorPlan = MirrorPlan(),  # noqa: B008 - frozen
+    groups: Sequence[MirroredGroup] | None = None,
+    former: Sequence[FormerGroup] = (),
+    **changes: Any,
+) -> Node:
+    """A node with one group, unless it is given others."""
     plan = KubernetesPlan(
         pod_name=name, pod_namespace=namespace, role_label="carp-role", kubeconfig=kubeconfig, events=False
     )
     plan = msgspec.structs.replace(plan, **changes)
-    return Node(name, KubernetesMirror(plan, node=f"node-{name}", groups=(group(mirror),)))
+    shown = (group(mirror),) if groups is None else groups
+    return Node(name, KubernetesMirror(plan, node=f"node-{name}", groups=shown, former=former))
 
 
 def running(nodes: Sequence[Node]) -> contextlib.AbstractAsyncContextManager[None]:

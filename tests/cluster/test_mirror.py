@@ -10,11 +10,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from sidecar.demo.controlplane import ControlPlane
-from tests.cluster.agents import EVERYTHING, VIP, Api, Node, node, running, until
+from sidecar.ipc.messages import FormerGroup
+from tests.cluster.agents import EVERYTHING, VIP, Api, Node, group, node, running, until
 from tests.cluster.clients import Observer, administrator
 from tests.cluster.conftest import ROLE_RULES, rules_of
 from tests.fakes.proxy import Fault, Proxy, opened
@@ -117,6 +119,100 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
             assert events["Node/node-a", "TookVIP"]["involvedObject"]["uid"] == "node-a"
             for each in (a, b):
                 assert each.mirror.status.missing_rights == set()
+
+    asyncio.run(story())
+
+
+def test_what_the_settings_let_go_of_is_taken_away(  # noqa: PLR0915 - one story
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agents of one node, one after the other, as the parent starts them when the settings change."""
+    admin = control_plane.admin
+    token = admin.create_account(namespace, "carp", rules=rules_of(*FEATURES))
+    bare = admin.create_account(namespace, "bare", rules=rules_of("mirror"))
+    api = Api(admin, namespace)
+    was = FormerGroup(group=group(EVERYTHING), role_label="carp-role", several=False, lease=True)
+
+    async def says(name: str = "a") -> tuple[list[str], list[str], list[str]]:
+        """Labels, annotations and conditions of ours."""
+        pod = await api.get(f"v1:pods/{name}")
+        assert pod is not None
+        ours = [c["type"] for c in pod["status"]["conditions"] if c["type"].startswith("carp-sidecar/")]
+        labels = [label for label in pod["metadata"]["labels"] if label != "app"]
+        return sorted(labels), sorted(pod["metadata"].get("annotations") or {}), ours
+
+    def agent(token: str, former: tuple[FormerGroup, ...] = (), **changes: Any) -> Node:
+        return node("a", namespace, str(admin.write_kubeconfig(tmp_path / "config", token)), former=former, **changes)
+
+    async def story() -> None:  # noqa: PLR0915 - one story
+        await api.create_pod("a", "10.1.0.1")
+        await create_services(api)
+        a = agent(token, mirror=EVERYTHING, **ON)
+        async with running([a]):
+            a.is_now("master", "master-down")
+            await until(lambda: api.get("discovery.k8s.io/v1:endpointslices/own-carp-ipv4"), "the slice")
+            await until(lambda: api.get("coordination.k8s.io/v1:leases/carp-sidecar-default"), "the Lease")
+            await until(shows_vip, "the VIP")
+        labels, annotations, conditions = await says()
+        assert (labels, conditions) == (["carp-role"], ["carp-sidecar/master"])
+        assert len(annotations) == 7
+
+        # A second group comes: the names of everything are others, and the features go on.
+        one, two = group(EVERYTHING), msgspec.structs.replace(group(), name="two", vhid=43)
+        several = agent(token, (was,), groups=(one, two), **ON)
+        async with running([several]):
+            await until(lambda: gone(["carp-role"]), "the plain names")
+        assert await says() == ([], [], [])
+        assert await shows_vip(), "that is the other groups' as well"
+
+        # The mirror is switched off while the group is master.
+        again = agent(token, mirror=EVERYTHING, **ON)
+        async with running([again]):
+            again.is_now("master", "master-down")
+            await until(lambda: api.masters_are("a"), "as it was")
+        off = agent(token, (was,), groups=(), **ON)
+        async with running([off]):
+            await until(lambda: gone(["carp-role"]), "the label")
+        assert await says() == ([], [], [])
+        assert not await shows_vip()
+        found = await api.get("discovery.k8s.io/v1:endpointslices/own-carp-ipv4")
+        assert found is not None
+        assert not found["endpoints"]
+        lease = await api.get("coordination.k8s.io/v1:leases/carp-sidecar-default")
+        assert lease is not None
+        assert not lease["spec"].get("holderIdentity")
+        assert lease["metadata"]["annotations"]["carp-sidecar/epoch"]
+
+        # It comes back, and then only the label is wanted: the chart has taken the other rights away, too.
+        back = agent(token, mirror=EVERYTHING, **ON)
+        async with running([back]):
+            back.is_now("master", "master-down")
+            await until(shows_vip, "all again")
+            await until(lambda: api.masters_are("a"), "all again")
+        caplog.clear()
+        less = agent(bare, (was,))
+        async with running([less]):
+            less.is_now("backup", "start")
+            await until(lambda: gone(["carp-role=master"]), "the new role")
+            await until(lambda: asyncio.sleep(0, "keeps the condition" in caplog.text), "what stays is said")
+            assert less.mirror.status.missing_rights == set()
+        assert (await says())[2] == ["carp-sidecar/master"]
+        assert caplog.text.count("what the settings have let go of stays as it is: the right to") == 3
+        helped = agent(token)
+        async with running([helped]):
+            await until(without_condition, "with the right it goes")
+        assert (await says())[0] == ["carp-role"]
+
+    async def gone(labels: list[str]) -> bool:
+        return not [pod for label in labels for pod in await asyncio.to_thread(admin.list_pods, namespace, label)]
+
+    async def shows_vip() -> bool:
+        service = await api.get("v1:services/balanced")
+        assert service is not None
+        return bool(service["status"]["loadBalancer"].get("ingress"))
+
+    async def without_condition() -> bool:
+        return not (await says())[2]
 
     asyncio.run(story())
 

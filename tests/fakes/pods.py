@@ -73,9 +73,7 @@ class FakePods:
     def edit(self, name: str, labels: Mapping[str, str | None] = {}, **changes: object) -> None:
         """Somebody else changes a pod; None takes a label away."""
         pod = self.pods[name]
-        merged = {**pod.labels, **labels}
-        kept = {key: value for key, value in merged.items() if value is not None}
-        self._commit(pod, replace(pod, labels=kept, **changes))  # type: ignore[arg-type]
+        self._commit(pod, replace(pod, labels=_merged(pod.labels, labels), **changes))  # type: ignore[arg-type]
 
     def remove(self, name: str) -> None:
         self._commit(self.pods[name], None)
@@ -118,9 +116,12 @@ class FakePods:
             now,
             replace(
                 now,
-                labels={**now.labels, **said.labels},
-                annotations={**now.annotations, **said.annotations},
-                conditions={**now.conditions, **{each.type: each.status for each in said.conditions}},
+                labels=_merged(now.labels, said.labels),
+                annotations=_merged(now.annotations, said.annotations),
+                conditions=_merged(
+                    now.conditions,
+                    {**{each.type: each.status for each in said.conditions}, **dict.fromkeys(said.without)},
+                ),
             ),
         )
 
@@ -175,6 +176,10 @@ class FakePods:
         return pod
 
 
+def _merged(now: Mapping[str, str], said: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in {**now, **said}.items() if value is not None}
+
+
 @dataclass
 class FakeClient:
     """PodApi, as one agent has it. ``cut``: nothing of it arrives; ``delay`` seconds until anything does."""
@@ -197,7 +202,7 @@ class FakeClient:
             yield change
 
     async def patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
-        await self._arrive("patch", "pods/status" if said.conditions else "pods")
+        await self._arrive("patch", "pods/status" if said.conditions or said.without else "pods")
         return self.server.patch(self.name, pod, said, unchanged=unchanged)
 
     async def _arrive(self, *words: str) -> None:

@@ -180,6 +180,18 @@ def test_a_condition_goes_with_the_labels_through_the_status() -> None:
     }
 
 
+def test_what_is_taken_away_is_null_and_a_condition_is_deleted() -> None:
+    transport = FakeTransport(json.dumps(POD).encode())
+    said = Metadata(labels={"a": None}, annotations={"b": None}, without=("carp-sidecar/master",))
+    asyncio.run(pods(transport).patch(READ, said))
+    (call,) = transport.calls
+    assert (call.resource, call.content_type) == ("pods/status", STRATEGIC_PATCH)
+    assert call.body == {
+        "metadata": {"labels": {"a": None}, "annotations": {"b": None}, "uid": "u-1"},
+        "status": {"conditions": [{"$patch": "delete", "type": "carp-sidecar/master"}]},
+    }
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"metadata":{"name":1}}', b"\xff", b"[" * 100_000])
 def test_an_answer_that_is_no_pod_is_an_error(body: bytes) -> None:
     with pytest.raises(ApiError, match=r"^the API server's answer cannot be read: "):

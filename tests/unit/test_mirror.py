@@ -202,6 +202,56 @@ def test_roles_of_other_groups_than_those_of_the_plan_are_not_shown(mirror: Mirr
     assert agent.hears() == snapshot()
 
 
+# What the settings have let go of ------------------------------------------------------------------------------------
+
+
+def begun(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> tuple[StartAgent, list[Message]]:
+    """End the agent; return what the next one begins with, and what it is told then."""
+    end(mirror)
+    told: list[Message] = []
+    monkeypatch.setattr(Channel, "send", lambda _, message: told.append(message))
+    mirror.start()
+    start = told.pop(0)
+    assert isinstance(start, StartAgent)
+    return start, told
+
+
+def test_the_next_agent_is_told_how_groups_were_shown_that_are_shown_otherwise_now(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.change(plan(advskew=100))
+    mirror.change(plan(vhid=44))
+    mirror.change(plan(vhid=45))
+    mirror.change(plan(vhid=44))
+    start, _ = begun(mirror, monkeypatch)
+    assert [each.group.vhid for each in start.former] == [42, 45]
+    assert {(each.role_label, each.several, each.lease) for each in start.former} == {("carp-role", False, False)}
+    assert [group.vhid for group in start.groups] == [44]
+    assert begun(mirror, monkeypatch)[0] == start, "as is every later one"
+
+
+def test_a_mirror_that_is_switched_off_has_an_agent_that_shows_nothing(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = plan().kubernetes
+    mirror.show(snapshot())
+    mirror.change(msgspec.structs.replace(plan(kubernetes=False), health=()))
+    start, told = begun(mirror, monkeypatch)
+    mirror.show(snapshot())
+    assert told == []
+    assert (start.kubernetes, start.groups) == (on, ())
+    assert [each.group.name for each in start.former] == ["web"]
+
+
+def test_one_that_never_was_on_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(plan(kubernetes=False), Reactor(), Restarts(), [].append)
+    mirror.start()
+    mirror.change(plan(kubernetes=False, vhid=44))
+    start, _ = begun(mirror, monkeypatch)
+    assert (start.kubernetes, start.groups, start.former) == (None, (), ())
+    end(mirror)
+
+
 # Health --------------------------------------------------------------------------------------------------------------
 
 
