@@ -23,6 +23,8 @@ from sidecar.ipc.messages import (
     MirroredGroup,
     NodeSays,
     Probed,
+    Settings,
+    SettingsStatus,
     Snapshot,
     StartAgent,
     StatusReply,
@@ -68,6 +70,7 @@ class Mirror:
         """How it is spoken to, or was while there was something to show."""
         self._former: tuple[FormerGroup, ...] = ()
         self._snapshot: Snapshot | None = None
+        self._settings: SettingsStatus | None = None
         self._renewed = False
         """The agent was ended for the next one to begin with other settings."""
         self._failing: dict[int, str] | None = None
@@ -104,6 +107,8 @@ class Mirror:
             )
             if self._snapshot is not None and plan.kubernetes is not None:
                 child.channel.send(self._snapshot)
+            if self._settings is not None:
+                child.channel.send(Settings(status=self._settings))
 
     def change(self, plan: Plan) -> None:
         """Go on with this plan: an agent to which that is news is ended, and the next one begins with it at once."""
@@ -135,6 +140,11 @@ class Mirror:
         self._snapshot = snapshot
         if self._plan.kubernetes is not None:
             self._tell(snapshot)
+
+    def settings(self, status: SettingsStatus) -> None:
+        """Have the agent tell of the settings; a later agent begins with that."""
+        self._settings = status
+        self._tell(Settings(status=status))
 
     def health(self) -> Health:
         """Return what the last agent that said so found wrong; nothing is wrong before one has."""

@@ -1,4 +1,4 @@
-"""Takeovers as Events on the pod and on the node: what happened here, and why, where people look first.
+"""Events on the pod and on the node: who took or gave up a VIP, and why, where people look first; settings refused.
 
 Best effort, and never many: what happens again within some minutes becomes a higher count of the same Event, and the
 rest waits for its turn.
@@ -19,7 +19,7 @@ from sidecar.agent.desired import Pod
 from sidecar.agent.errors import ApiError
 from sidecar.agent.retry import Loop
 from sidecar.agent.transport import MERGE_PATCH, Call, Transport
-from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
+from sidecar.ipc.messages import GroupRole, MirroredGroup, SettingsStatus, Snapshot
 from sidecar.protocol.types import Reason, Role
 
 COMPONENT = "carp-sidecar"
@@ -30,6 +30,8 @@ AT_ONCE = 10.0
 OLD_NEWS = 60.0
 """Seconds after which a takeover that an agent finds when it starts was told by the agent before."""
 WAITING_AT_MOST = 256
+NOTE_AT_MOST = 1000
+"""Characters; the API server takes 1024 bytes in its newer form of Events."""
 
 _TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Reason.LEASE_UNANSWERED})
 
@@ -73,8 +75,29 @@ def news_of(before: GroupRole | None, after: GroupRole, group: MirroredGroup) ->
     return None
 
 
+def settings_news(before: SettingsStatus | None, after: SettingsStatus, *, now: float) -> News | None:
+    """Return what there is to tell of the settings at ``now`` (Unix seconds), or None.
+
+    What stands since the agent started, was told by the agent before: then it bears that moment, by which the server
+    knows it.
+    """
+    if before is not None and (before.errors, before.refused_until) == (after.errors, after.refused_until):
+        return None
+    if after.refused_since is not None:
+        others = len(after.errors) - 1
+        note = "newer settings are refused, the old ones stay in force: " + "".join(after.errors[:1])
+        note += f" (and {others} more)" if others > 0 else ""
+        again = before is not None and before.refused_since == after.refused_since
+        return News(
+            "SettingsRefused", note[:NOTE_AT_MOST], "settings", now if again else after.refused_since, warning=True
+        )
+    if after.refused_until is None or now - after.refused_until > OLD_NEWS:
+        return None
+    return News("SettingsAccepted", "the settings are good again and in force", "settings", after.refused_until)
+
+
 class Events:
-    """``offer`` takes snapshots, ``tell`` anything else, ``identify`` the pod."""
+    """``offer`` takes snapshots, ``settings`` what became of newer ones, ``tell`` the rest, ``identify`` the pod."""
 
     def __init__(self, transport: Transport, context: Context) -> None:
         self._transport = transport
@@ -82,6 +105,7 @@ class Events:
         self._groups = {group.name: group for group in context.groups}
         self._roles: dict[str, GroupRole] = {}
         self._events: dict[tuple[str, str, str], _Event] = {}
+        self._settings: SettingsStatus | None = None
         self._pod: Pod | None = None
         self._turns, self._turns_at = AT_ONCE, 0.0
         self._said = asyncio.Event()
@@ -99,6 +123,13 @@ class Events:
             news = None if known or stale else news_of(before, after, self._groups[after.name])
             if news is not None:
                 self.tell(news)
+
+    def settings(self, status: SettingsStatus) -> None:
+        """Tell that settings are refused, or are not any more."""
+        before, self._settings = self._settings, status
+        news = settings_news(before, status, now=self._context.wall())
+        if news is not None:
+            self.tell(news)
 
     def identify(self, pod: Pod | None) -> None:
         """Take the pod that Events are about, with the uid by which `kubectl describe` finds them."""

@@ -23,7 +23,7 @@ from sidecar.agent.slices import Slices
 from sidecar.agent.state import MirrorStatus
 from sidecar.agent.tidy import Beyond, Tidy
 from sidecar.agent.transport import Transport
-from sidecar.ipc.messages import FormerGroup, Labelled, Message, MirroredGroup, Snapshot
+from sidecar.ipc.messages import FormerGroup, Labelled, Message, MirroredGroup, SettingsStatus, Snapshot
 from sidecar.ipc.plan import KubernetesPlan
 
 FAREWELL = 1.0
@@ -112,6 +112,11 @@ class KubernetesMirror:
 
     def _labelled(self) -> None:
         self._say(Labelled())
+
+    def settings(self, status: SettingsStatus) -> None:
+        """Take what became of newer settings."""
+        if self._events is not None:
+            self._events.settings(status)
 
     def finish(self) -> None:
         """Write what is left to write, then let ``run`` return."""

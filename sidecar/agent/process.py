@@ -20,6 +20,8 @@ from sidecar.ipc.messages import (
     Message,
     MessageError,
     Probed,
+    Settings,
+    SettingsStatus,
     Snapshot,
     StartAgent,
     StatusReply,
@@ -88,6 +90,8 @@ class _Mirror(Protocol):
     def offer(self, snapshot: Snapshot) -> None: ...
 
     def yield_labels(self, groups: Sequence[str]) -> None: ...
+
+    def settings(self, status: SettingsStatus) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -173,9 +177,11 @@ async def _serve(inbox: asyncio.Queue[object], engine: Engine, mirror: _Mirror |
                 mirror.offer(message)
             case YieldLabels(groups=groups) if mirror is not None:
                 mirror.yield_labels(groups)
+            case Settings(status=status) if mirror is not None:
+                mirror.settings(status)
             case Stop() if mirror is not None:
                 mirror.finish()
-            case Snapshot() | YieldLabels():
+            case Snapshot() | YieldLabels() | Settings():
                 pass
             case Stop():
                 return 0

@@ -308,11 +308,13 @@ class SettingsStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Which settings are in force: the ``generation``-th since the start, from ``applied_at`` on (Unix seconds).
 
     ``refused_since`` and ``errors`` tell of newer ones that can't be used; None and empty where there are none.
+    ``refused_until`` is when the last ones that could not be used had been put right.
     """
 
     generation: int
     applied_at: float
     refused_since: float | None = None
+    refused_until: float | None = None
     errors: tuple[str, ...] = ()
 
 
@@ -441,6 +443,12 @@ class YieldLabels(Message, frozen=True, tag=True):
     groups: tuple[str, ...]
 
 
+class Settings(Message, frozen=True, tag=True):
+    """Which settings are in force, and whether newer ones are refused; sent when that changes."""
+
+    status: SettingsStatus
+
+
 # Agent to parent -------------------------------------------------------------------------------------------------
 
 
@@ -498,6 +506,7 @@ AnyMessage = (
     | GroupStopped
     | Stopped
     | StartAgent
+    | Settings
     | Probed
     | YieldLabels
     | Labelled

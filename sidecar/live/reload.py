@@ -181,7 +181,7 @@ class Reload:
             self._settings = plan
             if asked or self.status.errors:
                 log.info("the settings are what is in force already")
-            self.status = replace(self.status, refused_since=None, errors=())
+            self._put_right(self.status)
             return
         try:
             self._parts.holdings.prepare(plan.groups)
@@ -200,7 +200,16 @@ class Reload:
             for line in lines:
                 log.error("changed settings are refused, the old ones stay in force: %s", line)
         since = self.status.refused_since
-        self.status = replace(self.status, refused_since=time.time() if since is None else since, errors=errors)
+        self._stands(replace(self.status, refused_since=time.time() if since is None else since, errors=errors))
+
+    def _put_right(self, status: SettingsStatus) -> None:
+        until = self.status.refused_until if self.status.refused_since is None else time.time()
+        self._stands(replace(status, refused_since=None, refused_until=until, errors=()))
+
+    def _stands(self, status: SettingsStatus) -> None:
+        before, self.status = self.status, status
+        if status != before:
+            self._parts.mirror.settings(status)
 
     # Done --------------------------------------------------------------------------------------------------------
 
@@ -232,7 +241,7 @@ class Reload:
             return
         self._apply(change.plan, change.difference)
         self._change = None
-        self.status = SettingsStatus(generation=self.status.generation + 1, applied_at=time.time())
+        self._put_right(SettingsStatus(generation=self.status.generation + 1, applied_at=time.time()))
         if self._again:
             self._again = False
             self._changed()

@@ -37,11 +37,12 @@ def as_json_text(reply: StatusReply, *, indent: int = 2) -> str:
 
 
 def _settings_object(settings: SettingsStatus) -> dict[str, object]:
-    since = settings.refused_since
+    since, until = settings.refused_since, settings.refused_until
     return {
         **msgspec.to_builtins(settings),
         "applied_at": rfc3339(settings.applied_at),
         "refused_since": None if since is None else rfc3339(since),
+        "refused_until": None if until is None else rfc3339(until),
     }
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from sidecar.demo.controlplane import ControlPlane
-from sidecar.ipc.messages import FormerGroup
+from sidecar.ipc.messages import FormerGroup, SettingsStatus
 from tests.cluster.agents import EVERYTHING, VIP, Api, Node, group, node, running, until
 from tests.cluster.clients import Observer, administrator
 from tests.cluster.conftest import ROLE_RULES, rules_of
@@ -87,6 +87,11 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
             await shows("a", "10.1.0.1", 1, 0)
             assert await until(lambda: ingress("balanced"), "the VIP") == [{"ip": VIP, "ipMode": "VIP"}]
             assert await ingress("foreign") is None
+            bad = SettingsStatus(
+                generation=1, applied_at=0.0, refused_since=time.time(), errors=("vhid: 300 is too much",)
+            )
+            a.mirror.settings(bad)
+            a.mirror.settings(msgspec.structs.replace(bad, refused_since=None, refused_until=time.time(), errors=()))
             b.is_now("master", "preempt", "this node is preferred")
             a.is_now("backup", "better-master", "10.0.0.12 is preferred")
             await shows("b", "10.1.0.2", 2, 1)
@@ -100,7 +105,7 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
                 found = {
                     (e["involvedObject"]["kind"] + "/" + e["involvedObject"]["name"], e["reason"]): e for e in events
                 }
-                return found if len(found) == 6 else None
+                return found if len(found) == 10 else None
 
             events = await until(told, "the Events")
             assert set(events) == {
@@ -110,7 +115,14 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
                 ("Node/node-b", "TookVIP"),
                 ("Pod/a", "GaveUpVIP"),
                 ("Node/node-a", "GaveUpVIP"),
+                ("Pod/a", "SettingsRefused"),
+                ("Node/node-a", "SettingsRefused"),
+                ("Pod/a", "SettingsAccepted"),
+                ("Node/node-a", "SettingsAccepted"),
             }
+            refused = events["Pod/a", "SettingsRefused"]
+            assert refused["message"] == "newer settings are refused, the old ones stay in force: vhid: 300 is too much"
+            assert (refused["type"], refused["count"]) == ("Warning", 1)
             first = events["Pod/a", "TookVIP"]
             assert first["message"] == f"took the VIP {VIP}: no advert from 10.0.0.11 for 3.000 s"
             pod = await api.get("v1:pods/a")

@@ -9,8 +9,8 @@ import pytest
 
 from sidecar.agent.desired import Pod
 from sidecar.agent.errors import ApiError
-from sidecar.agent.events import OLD_NEWS, WAITING_AT_MOST, Events, News, news_of
-from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
+from sidecar.agent.events import NOTE_AT_MOST, OLD_NEWS, WAITING_AT_MOST, Events, News, news_of, settings_news
+from sidecar.ipc.messages import GroupRole, MirroredGroup, SettingsStatus, Snapshot
 from tests.fakes.objects import Objects, context
 from tests.fakes.time import run
 
@@ -143,3 +143,64 @@ def test_an_hour_without_an_api_server_keeps_few_and_tells_them_later(fault: Api
         task.cancel()
 
     run(story())
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+SAID = "newer settings are refused, the old ones stay in force: "
+
+
+def refused(*errors: str, since: float = 1000.0) -> SettingsStatus:
+    return SettingsStatus(generation=1, applied_at=0.0, refused_since=since, errors=errors)
+
+
+def accepted(until: float | None, *, generation: int = 1) -> SettingsStatus:
+    return SettingsStatus(generation=generation, applied_at=0.0, refused_until=until)
+
+
+def test_what_is_refused_is_named_in_a_sentence_that_is_not_too_long() -> None:
+    news = settings_news(None, refused("vhid: 300 is out of range"), now=1010.0)
+    assert news == News("SettingsRefused", f"{SAID}vhid: 300 is out of range", "settings", 1000.0, warning=True)
+    news = settings_news(None, refused("one", "two", "three"), now=1010.0)
+    assert news is not None
+    assert news.note == f"{SAID}one (and 2 more)"
+    news = settings_news(None, refused("x" * 5000), now=1010.0)
+    assert news is not None
+    assert len(news.note) == NOTE_AT_MOST
+
+
+def test_only_what_changes_is_told_of_the_settings() -> None:
+    first, other = refused("one"), refused("two")
+    assert settings_news(first, first, now=1010.0) is None
+    again = settings_news(first, other, now=1010.0)
+    assert again is not None
+    assert (again.note, again.at) == (f"{SAID}two", 1010.0)
+    end = settings_news(other, accepted(1020.0), now=1020.0)
+    assert end == News("SettingsAccepted", "the settings are good again and in force", "settings", 1020.0)
+    assert settings_news(accepted(1020.0), accepted(1020.0, generation=2), now=1030.0) is None
+    assert settings_news(None, accepted(None), now=1030.0) is None
+    assert settings_news(None, accepted(1020.0), now=1021.0 + OLD_NEWS) is None, "the agent before told it"
+
+
+def test_a_refusal_and_its_end_are_one_event_each_however_often_the_agent_starts_anew() -> None:
+    found = Objects()
+
+    async def agent(*told: SettingsStatus) -> None:
+        events = Events(found, context())  # type: ignore[arg-type]
+        events.identify(POD)
+        task = asyncio.create_task(events.run())
+        for status in told:
+            events.settings(status)
+            await asyncio.sleep(1)
+        task.cancel()
+
+    run(agent(accepted(None), refused("one"), refused("one")))
+    run(agent(refused("one")))
+    assert set(events_of(found)) == {("Pod", "SettingsRefused"), ("Node", "SettingsRefused")}
+    assert {each["count"] for each in found.found.values()} == {1}
+    assert events_of(found)["Pod", "SettingsRefused"]["type"] == "Warning"
+    run(agent(refused("one"), refused("two"), accepted(1000.0)))
+    assert len(found.found) == 4
+    pod = events_of(found)
+    assert (pod["Pod", "SettingsRefused"]["message"], pod["Pod", "SettingsRefused"]["count"]) == (f"{SAID}two", 2)
+    assert pod["Pod", "SettingsAccepted"]["type"] == "Normal"

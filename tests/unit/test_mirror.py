@@ -20,6 +20,8 @@ from sidecar.ipc.messages import (
     NodeSays,
     Probed,
     Released,
+    Settings,
+    SettingsStatus,
     Snapshot,
     StartAgent,
     StatusReply,
@@ -250,6 +252,15 @@ def test_one_that_never_was_on_needs_none(monkeypatch: pytest.MonkeyPatch) -> No
     start, _ = begun(mirror, monkeypatch)
     assert (start.kubernetes, start.groups, start.former) == (None, (), ())
     end(mirror)
+
+
+def test_the_agent_is_told_what_became_of_newer_settings_as_is_the_next_one(
+    mirror: Mirror, agent: Questioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = SettingsStatus(generation=1, applied_at=1.0, refused_since=2.0, errors=("vhid: wrong",))
+    mirror.settings(refused)
+    assert agent.hears() == Settings(status=refused)
+    assert begun(mirror, monkeypatch)[1] == [Settings(status=refused)]
 
 
 # Health --------------------------------------------------------------------------------------------------------------

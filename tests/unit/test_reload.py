@@ -11,7 +11,15 @@ from msgspec.structs import replace
 
 from sidecar.exits import EXIT_FAILED, ExitError
 from sidecar.holdings import Interfaces
-from sidecar.ipc.messages import ChangeGroup, CloseInterface, Message, OpenInterface, StartGroup, StopGroup
+from sidecar.ipc.messages import (
+    ChangeGroup,
+    CloseInterface,
+    Message,
+    OpenInterface,
+    SettingsStatus,
+    StartGroup,
+    StopGroup,
+)
 from sidecar.ipc.plan import GroupPlan, Plan
 from sidecar.live.reload import HAND_OVER_WITHIN, Parts, Reload
 from sidecar.live.verdict import Verdict
@@ -28,6 +36,8 @@ class Site:
 
     def __init__(self, plan: Plan) -> None:
         self.done: list[object] = []
+        self.settings: list[SettingsStatus] = []
+        """What the mirror was told of them."""
         self.ready = True
         self.child: Site | None = self
         self.killed = False
@@ -92,6 +102,9 @@ class _Mirror:
 
     def change(self, plan: Plan) -> None:  # noqa: ARG002 - as the real one
         self._site.done.append("mirror")
+
+    def settings(self, status: SettingsStatus) -> None:
+        self._site.settings.append(status)
 
 
 @pytest.fixture
@@ -179,6 +192,26 @@ def test_mistakes_are_said_once_and_change_nothing(site: Site, caplog: pytest.Lo
     assert (site.reload.status.errors, site.reload.status.refused_since) == ((), None)
     site.judged(node_plan(WEB, DB))
     assert len(caplog.messages) == 5
+
+
+def test_the_mirror_is_told_of_each_refusal_and_of_its_end_and_of_nothing_twice(site: Site) -> None:
+    site.judged(node_plan(WEB, DB))
+    assert site.settings == [], "nothing has changed"
+    for lines in (("vhid: wrong",), ("vhid: wrong",), ("vips: wrong",)):
+        site.judged(None, *lines)
+    assert [status.errors for status in site.settings] == [("vhid: wrong",), ("vips: wrong",)]
+    assert len({status.refused_since for status in site.settings}) == 1
+    site.judged(node_plan(WEB, DB))
+    site.judged(node_plan(WEB, DB))
+    (end,) = site.settings[2:]
+    assert (end.errors, end.refused_since, end.refused_until is None) == ((), None, False)
+    site.judged(node_plan(OTHER_SKEW, DB))
+    (applied,) = site.settings[3:]
+    assert (applied.generation, applied.refused_until) == (2, end.refused_until)
+    site.judged(None, "vhid: wrong")
+    site.judged(node_plan(WEB, DB))
+    assert (site.settings[-1].generation, site.settings[-1].refused_since) == (3, None)
+    assert cast("float", site.settings[-1].refused_until) > cast("float", end.refused_until)
 
 
 def test_what_takes_a_restart_or_cannot_be_opened_is_refused_as_a_whole(site: Site) -> None:

@@ -172,8 +172,12 @@ def test_settings_that_are_refused_are_told_with_their_mistakes() -> None:
         "generation": 3,
         "applied_at": "2026-11-23T04:40:40.000Z",
         "refused_since": "2026-11-23T04:40:50.000Z",
+        "refused_until": None,
         "errors": ["vhid: 300 is out of range"],
     }
+    good = SettingsStatus(generation=4, applied_at=1795408840.0, refused_until=1795408860.0)
+    found = json.loads(as_json_text(msgspec.structs.replace(told, settings=good)))["settings"]
+    assert (found["refused_since"], found["refused_until"]) == (None, "2026-11-23T04:41:00.000Z")
     first = SettingsStatus(generation=1, applied_at=1795408840.0)
     assert "settings" not in as_text(msgspec.structs.replace(reply(MASTER), settings=first))
 
