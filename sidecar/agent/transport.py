@@ -129,7 +129,7 @@ class Transport:
                 try:
                     yield response
                 finally:
-                    response.close()  # which leaves a connection open whose answer was read to its end
+                    _let_go(response)
             except ApiError as error:
                 if error.status == 401 and self._client is current:
                     self._client = None
@@ -163,6 +163,14 @@ class Transport:
             Asked(right=f"{call.verb} {call.resource}", what=call.what, namespace=namespace),
             retry_after=response.headers.get("Retry-After", ""),
         )
+
+
+def _let_go(response: aiohttp.ClientResponse) -> None:
+    """Leave the connection to others if the answer was read to its end, else cut it: TLS's farewell may take long."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 async def _send(client: RESTClientObject, call: Call, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
