@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
@@ -20,6 +22,7 @@ from sidecar.agent.client import ConfigException, RESTClientObject, in_cluster
 from sidecar.agent.errors import ApiError, Asked, refusal
 from sidecar.agent.state import MirrorStatus
 from sidecar.ipc.plan import KubernetesPlan
+from sidecar.observe.moment import rfc3339
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
@@ -37,6 +40,8 @@ _LINE_BYTES = 1024 * 1024
 """A watch's event is one line; aiohttp takes lines of twice that."""
 _UNACKNOWLEDGED = 2000
 """Milliseconds until the kernel gives up a connection whose peer acknowledges nothing: a slow server still does."""
+_OUT_OF_TIME = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 _METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 
 _UNREADABLE = (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError)
@@ -208,7 +213,18 @@ def _telling_faults(call: Call, status: MirrorStatus) -> Iterator[None]:
         raise ApiError("the API server does not answer in time") from error
     except _UNREACHABLE as error:
         status.failed(call.verb, call.resource)
-        raise ApiError(f"the API server cannot be reached: {' '.join(str(error).split())}") from error
+        said = " ".join(str(error).split())
+        raise ApiError(f"the API server cannot be reached: {said}{_suspicion(error)}") from error
+
+
+def _suspicion(error: BaseException) -> str:
+    """Name this node's clock where a certificate is not valid yet, or not any more."""
+    if not isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ""
+    fault = error.certificate_error
+    if not isinstance(fault, ssl.SSLCertVerificationError) or fault.verify_code not in _OUT_OF_TIME:
+        return ""
+    return f"; is the clock of this node right? It says {rfc3339(time.time())}; if it is, renew the certificate"
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -38,15 +38,17 @@ def make_private_key() -> bytes:
     return _pem(ec.generate_private_key(ec.SECP256R1()))
 
 
-def make_server_identity(names: Sequence[str]) -> ServerIdentity:
+def make_server_identity(names: Sequence[str], *, now: datetime.datetime | None = None) -> ServerIdentity:
     """Return a certificate for ``names`` (host names and IP addresses, the first one the subject) under a new CA.
 
-    It carries what Python 3.13's strict verification asks for: key usage and both key identifiers. Valid for a year.
+    It carries what Python 3.13's strict verification asks for: key usage and both key identifiers. Valid for a year
+    from ``now``.
     """
+    begins = (now or datetime.datetime.now(datetime.UTC)) - _CLOCK_SLACK
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name, ca_id = _name("carp-sidecar demo CA"), x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     ca = (
-        _builder(ca_name, ca_name, ca_key.public_key())
+        _builder(ca_name, ca_name, ca_key.public_key(), begins)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(ca_id, critical=False)
@@ -54,7 +56,7 @@ def make_server_identity(names: Sequence[str]) -> ServerIdentity:
     )
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id)
     certificate = (
-        _builder(_name(names[0]), ca_name, key.public_key())
+        _builder(_name(names[0]), ca_name, key.public_key(), begins)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -74,16 +76,17 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begins: datetime.datetime
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SLACK)
-        .not_valid_after(now + _LIFETIME)
+        .not_valid_before(begins)
+        .not_valid_after(begins + _CLOCK_SLACK + _LIFETIME)
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
+
+import msgspec
 
 from sidecar.agent.errors import ApiError
 from sidecar.agent.lease import Witness, number
@@ -59,6 +62,20 @@ def test_a_late_write_never_overwrites_a_newer_truth() -> None:
     run(witnessed(objects, mastered(pod="b", epoch=7)))
     known = run(witnessed(objects, mastered(pod="a", epoch=6)))
     assert known == [("web", 7)]
+    assert objects.found[PATH]["spec"]["holderIdentity"] == "b"
+
+
+def test_which_of_two_is_newer_is_a_matter_of_epochs_and_not_of_clocks() -> None:
+    objects = Objects()
+
+    def by_a_clock(off: float, *, pod: str, epoch: int) -> Mastered:
+        each = mastered(pod=pod, epoch=epoch)
+        return dataclasses.replace(each, role=msgspec.structs.replace(each.role, since=1_000_000.0 + off))
+
+    run(witnessed(objects, by_a_clock(9 * 3600, pod="a", epoch=1)))
+    run(witnessed(objects, by_a_clock(-9 * 3600, pod="b", epoch=2)))
+    assert objects.found[PATH]["spec"]["holderIdentity"] == "b"
+    run(witnessed(objects, by_a_clock(9 * 3600, pod="a", epoch=1)))
     assert objects.found[PATH]["spec"]["holderIdentity"] == "b"
 
 

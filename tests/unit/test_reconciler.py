@@ -525,6 +525,33 @@ def test_who_asked_for_it_hears_when_the_newest_roles_are_written(pods: FakePods
     assert told == ["backup", "nothing to write"]
 
 
+@pytest.mark.parametrize("hours", [(9, -9), (-9, 9), (0, -9), (-9, 0), (0, 9)], ids=str)
+def test_who_may_say_master_does_not_depend_on_what_the_nodes_clocks_say(
+    pods: FakePods, hours: tuple[float, float]
+) -> None:
+    """One after the other they take over, by clocks that are hours apart."""
+
+    async def story() -> None:
+        now = 1_000_000.0
+        a, b = agent(pods, "a"), agent(pods, "b")
+        async with running(a, b):
+            for turn in range(1, 7):
+                (winner, off), (loser, other) = ((a, hours[0]), (b, hours[1]))[:: 1 if turn % 2 else -1]
+                loser.reconciler.offer(
+                    snapshot("backup", transitions=turn, reason="better-master", since=now + turn + 3600 * other)
+                )
+                winner.reconciler.offer(
+                    snapshot("master", transitions=turn, reason="master-down", since=now + turn + 3600 * off)
+                )
+                await until(lambda: pods.masters() == [winner.name], "the winner")  # noqa: B023 - at once
+                assert pods.pods[winner.name].annotations["carp-sidecar/epoch"] == str(turn)
+                await asyncio.sleep(5)
+                assert pods.masters() == [winner.name]
+        assert all(len(masters) < 2 for masters in pods.history)
+
+    run(story())
+
+
 def test_a_retry_after_is_waited_for(pods: FakePods) -> None:
     async def story() -> None:
         mirror = agent(pods)

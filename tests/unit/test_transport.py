@@ -7,7 +7,10 @@ import contextlib
 import dataclasses
 import json
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -16,10 +19,14 @@ import pytest
 
 from sidecar import __version__
 from sidecar.agent.errors import ApiError
-from sidecar.agent.state import MirrorStatus
+from sidecar.agent.kubernetes import KubernetesMirror
+from sidecar.agent.state import ApiState, MirrorStatus
 from sidecar.agent.transport import MERGE_PATCH, Call, Transport, _socket
+from sidecar.demo.certificates import ServerIdentity, make_server_identity
+from sidecar.ipc.messages import MirroredGroup
 from sidecar.ipc.plan import KubernetesPlan
 from tests.fakes.http import ScriptedServer, write_kubeconfig
+from tests.fakes.tasks import together
 
 T = TypeVar("T")
 
@@ -191,6 +198,78 @@ def test_a_watch_that_is_refused_reads_the_token_the_next_time(tmp_path: Path) -
             return [line async for line in transport.lines(WATCH)]
 
     assert asyncio.run(story()) == [b"", b"one\n", b"two\n"]
+
+
+@contextlib.asynccontextmanager
+async def behind_tls(tmp_path: Path, identity: ServerIdentity) -> AsyncIterator[tuple[str, list[None]]]:
+    """Yield a kubeconfig for a server with that certificate, and what grows with each connection that is begun."""
+    (tmp_path / "cert").write_bytes(identity.certificate)
+    (tmp_path / "key").write_bytes(identity.key)
+    (tmp_path / "ca").write_bytes(identity.ca)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    begun: list[None] = []
+    context.sni_callback = lambda *_: begun.append(None)
+    listening = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    path = Path(write_kubeconfig(tmp_path / "config", listening.sockets[0].getsockname()[1]))
+    cluster = (
+        f'"certificate-authority": "{tmp_path / "ca"}", "tls-server-name": "localhost", "server": "https://localhost'
+    )
+    path.write_text(path.read_text().replace('"server": "http://127.0.0.1', cluster))
+    try:
+        yield str(path), begun
+    finally:
+        listening.close()
+
+
+@pytest.mark.parametrize(
+    ("off", "words"),
+    [(timedelta(hours=-9), "not yet valid"), (timedelta(days=400), "has expired")],
+    ids=["behind", "ahead"],
+)
+def test_a_clock_that_is_off_is_suspected_where_a_certificate_is_not_valid_now_once_and_without_a_busy_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, off: timedelta, words: str
+) -> None:
+    """As a node sees it whose clock is off by so much: the certificate is of the time that it really is."""
+    identity = make_server_identity(["localhost"], now=datetime.now(UTC) - off)
+
+    async def story() -> MirrorStatus:
+        async with behind_tls(tmp_path, identity) as (kubeconfig, begun):
+            plan = KubernetesPlan(pod_name="a", pod_namespace="edge", role_label="carp-role", kubeconfig=kubeconfig)
+            group = MirroredGroup(name="web", interface="eth0", vhid=42, vips=("10.0.0.200/32",))
+            mirror = KubernetesMirror(plan, node="node-a", groups=(group,))
+            async with together(mirror.run()):
+                began = time.monotonic()
+                while len(begun) < 12:
+                    await asyncio.sleep(0.05)
+                tries, spent = len(begun), time.monotonic() - began
+                assert tries < 20 + 10 * spent, "several parts, each twice a second at most in the end"
+            return mirror.status
+
+    status = asyncio.run(story())
+    assert status.api is ApiState.UNREACHABLE
+    assert words in status.last_error
+    (line,) = caplog.messages
+    assert "is the clock of this node right? It says 20" in line
+    assert line.endswith("if it is, renew the certificate; the VIP does not depend on it, Kubernetes is told later")
+
+
+def test_a_certificate_of_somebody_else_has_nothing_to_do_with_the_clock(tmp_path: Path) -> None:
+    identity, other = make_server_identity(["localhost"]), make_server_identity(["localhost"])
+
+    async def story() -> str:
+        async with behind_tls(tmp_path, identity) as (kubeconfig, _):
+            (tmp_path / "ca").write_bytes(other.ca)
+            plan = KubernetesPlan(pod_name="a", pod_namespace="edge", role_label="carp-role", kubeconfig=kubeconfig)
+            transport = Transport(plan, MirrorStatus())
+            with pytest.raises(ApiError) as caught:
+                await transport.request(READ)
+            await transport.close()
+            return str(caught.value)
+
+    said = asyncio.run(story())
+    assert "CERTIFICATE_VERIFY_FAILED" in said
+    assert "clock" not in said
 
 
 def test_a_watch_is_read_line_by_line(server: ScriptedServer, tmp_path: Path) -> None:
