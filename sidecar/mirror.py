@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from sidecar.children import Child, Restarts, spawn
 from sidecar.ipc.channel import ChannelClosedError
 from sidecar.ipc.messages import (
@@ -33,7 +35,7 @@ from sidecar.ipc.messages import (
     Unavailable,
     YieldLabels,
 )
-from sidecar.ipc.plan import Plan, ProbePlan
+from sidecar.ipc.plan import KubernetesPlan, Plan, ProbePlan
 from sidecar.maintenance import one_line
 from sidecar.node_word import NodeWord
 from sidecar.reactor import Reactor
@@ -97,7 +99,7 @@ class Mirror:
             child.channel.send(
                 StartAgent(
                     node=plan.node_name,
-                    kubernetes=plan.kubernetes or (self._kubernetes if self._former else None),
+                    kubernetes=plan.kubernetes or (_silenced(self._kubernetes) if self._former else None),
                     groups=() if plan.kubernetes is None else _mirrored(plan),
                     former=self._former,
                     http_listen=plan.http_listen,
@@ -247,6 +249,11 @@ def _mirrored(plan: Plan) -> tuple[MirroredGroup, ...]:
         MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips, mirror=g.mirror)
         for g in plan.groups
     )
+
+
+def _silenced(plan: KubernetesPlan | None) -> KubernetesPlan | None:
+    """Return how an agent speaks to Kubernetes that only takes away what was shown."""
+    return None if plan is None else replace(plan, events=False, node_annotations=False, cordon=False)
 
 
 def _shown(plan: Plan) -> tuple[FormerGroup, ...]:

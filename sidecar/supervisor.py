@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from sidecar import privileges
 from sidecar.children import Child, Restarts, describe, reap
+from sidecar.chronicle import Chronicle
 from sidecar.commands import Commands, Run
 from sidecar.control import ControlError, ControlServer, InUseError
 from sidecar.drain import Draining
@@ -114,6 +115,7 @@ class Supervisor:
         self._control = ControlServer(Path(plan.runtime_dir))
         self._elector = Elector(plan, self._reactor, self._obey)
         self._restarts = Restarts()
+        self._chronicle = Chronicle()
         self._mirror = Mirror(plan, self._reactor, self._restarts, self._heard_from_agent)
         self._commands = Commands(plan.groups, self._reactor)
         self._drain = Draining(self._elector, self._mirror, self._control.tell)
@@ -195,8 +197,8 @@ class Supervisor:
         yield self._mirror.health(), []
         resumable = self._leases.resumable()
         for group in self._groups:
-            lasts = self._leases.lasts(group.name)
-            yield StartGroup(group=group, resume=group.name in resumable, lease=lasts), []
+            lasts, history = self._leases.lasts(group.name), self._chronicle.of(group.name)
+            yield StartGroup(group=group, resume=group.name in resumable, lease=lasts, history=history), []
             self._follow(group.name)
 
     def _processes_ended(self) -> None:
@@ -217,6 +219,7 @@ class Supervisor:
         renewed = False
         if child is self._elector.child:
             self._elector.ended()
+            self._chronicle.engine_ended(f"the engine {describe(code)}", now=time.time())
             self._reload.engine_ended()
         else:
             renewed = self._mirror.ended()
@@ -258,6 +261,7 @@ class Supervisor:
                 self._leases.hide(name)
                 self._follow(name)
             case Snapshot():
+                self._chronicle.heard(message)
                 self._mirror.show(message)
                 self._drain.saw(message)
             case StatusReply(token=token) if token == _OWN_QUESTION:
@@ -269,6 +273,7 @@ class Supervisor:
             case GroupChanged(group=name):
                 self._leases.changed(name)
             case GroupStopped(group=name):
+                self._chronicle.forget(name)
                 self._reload.stopped(name)
             case Stopped():
                 log.debug("the engine has handed over")

@@ -111,9 +111,7 @@ async def _mirroring(start: StartAgent, channel: Channel, inbox: asyncio.Queue[o
             inbox.put_nowait(None)
 
     assert start.kubernetes is not None  # noqa: S101 - narrowing
-    mirror = KubernetesMirror(
-        start.kubernetes, node=start.node, groups=start.groups, former=start.former, say=say
-    )
+    mirror = KubernetesMirror(start.kubernetes, node=start.node, groups=start.groups, former=start.former, say=say)
     work = asyncio.create_task(mirror.run())
     work.add_done_callback(lambda _: inbox.put_nowait(None))
     try:

@@ -272,7 +272,9 @@ class Engine:
 
     def _start(self, message: StartGroup, now: float) -> None:
         plan = message.group
-        runner = GroupRunner(plan, self._ports[plan.interface], self._channel.send, lease=message.lease)
+        runner = GroupRunner(
+            plan, self._ports[plan.interface], self._channel.send, lease=message.lease, history=message.history
+        )
         self._groups[plan.name] = runner
         self._by_vhid[plan.interface][plan.vhid] = runner
         self._unfinished.add(plan.name)

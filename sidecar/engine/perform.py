@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_interface
 from typing import assert_never
 
@@ -44,11 +44,18 @@ class GroupRunner:
     """Feeds one ``Group`` with events and performs its effects.
 
     ``tell_parent`` sends a message to the parent; ``finished`` turns True once the group has handed over. ``lease`` is
-    how long the kernel keeps the VIPs, where the parent knows better than the timing.
+    how long the kernel keeps the VIPs, where the parent knows better than the timing; ``history`` is of earlier
+    engines.
     """
 
     def __init__(
-        self, plan: GroupPlan, port: Port, tell_parent: Callable[[Message], None], *, lease: float | None = None
+        self,
+        plan: GroupPlan,
+        port: Port,
+        tell_parent: Callable[[Message], None],
+        *,
+        lease: float | None = None,
+        history: Iterable[TransitionStatus] = (),
     ) -> None:
         self.port = port
         port.groups += 1
@@ -74,7 +81,7 @@ class GroupRunner:
         """Since the last advert that was not."""
         self._rivals = Rivals()
         self._transitions: Counter[Reason] = Counter()
-        self._history: deque[TransitionStatus] = deque(maxlen=_HISTORY)
+        self._history: deque[TransitionStatus] = deque(history, maxlen=_HISTORY)
         self._announcements = 0
         self._disturbances = 0
         self._disturbance: str | None = None

@@ -46,15 +46,27 @@ class OpenInterface(Message, frozen=True, tag=True):
     own_macs: tuple[bytes, ...] = ()
 
 
+class TransitionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One change of a group's role. ``at`` is Unix seconds, ``detail`` a sentence for people."""
+
+    at: float
+    before: str
+    after: str
+    reason: str
+    detail: str
+
+
 class StartGroup(Message, frozen=True, tag=True):
     """Run this group. ``resume``: its lease is still alive from an engine that died, so start as master.
 
-    ``lease`` is how many seconds the kernel keeps the VIPs after a renewal; None: as the timing has it.
+    ``lease`` is how many seconds the kernel keeps the VIPs after a renewal; None: as the timing has it. ``history`` are
+    the changes of role under earlier engines, the oldest first.
     """
 
     group: GroupPlan
     resume: bool
     lease: float | None = None
+    history: tuple[TransitionStatus, ...] = ()
 
 
 class ChangeGroup(Message, frozen=True, tag=True):
@@ -211,16 +223,6 @@ class DemotionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     detail: str
     seconds: float | None = None
     """Until it ends by itself."""
-
-
-class TransitionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One change of a group's role. ``at`` is Unix seconds, ``detail`` a sentence for people."""
-
-    at: float
-    before: str
-    after: str
-    reason: str
-    detail: str
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

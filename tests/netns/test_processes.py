@@ -127,6 +127,12 @@ def test_an_engine_that_dies_resumes_without_a_role_change_anywhere(
         heard = backup.group().adverts_received
         until(lambda: backup.group().adverts_received > heard + 4, "the backup hears it")
     assert sidecar.group().reason == "resumed"
+    *earlier, died, resumed = sidecar.group().history
+    assert [change.after for change in earlier] == ["backup", "master"]
+    assert (died.before, died.after, died.reason) == ("master", "init", "engine-died")
+    assert died.detail == "the engine was ended by SIGKILL"
+    assert (resumed.before, resumed.after, resumed.reason) == ("init", "master", "resumed")
+    assert earlier[-1].at <= died.at <= resumed.at
     assert (backup.group().role, backup.group().transitions) == ("backup", 1)
     assert prober.answers().answerers(0.0, float("inf")) == {"node-1"}
 
