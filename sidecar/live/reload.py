@@ -181,7 +181,7 @@ class Reload:
             self._settings = plan
             if asked or self.status.errors:
                 log.info("the settings are what is in force already")
-            self._put_right(self.status)
+            self._put_right()
             return
         try:
             self._parts.holdings.prepare(plan.groups)
@@ -191,6 +191,7 @@ class Reload:
         for warning in verdict.lines:
             log.warning("%s", warning)
         self._settings = plan
+        self._put_right()
         self._begin(wanted, found)
 
     def _refuse(self, lines: tuple[str, ...], *, aloud: bool) -> None:
@@ -202,9 +203,9 @@ class Reload:
         since = self.status.refused_since
         self._stands(replace(self.status, refused_since=time.time() if since is None else since, errors=errors))
 
-    def _put_right(self, status: SettingsStatus) -> None:
-        until = self.status.refused_until if self.status.refused_since is None else time.time()
-        self._stands(replace(status, refused_since=None, refused_until=until, errors=()))
+    def _put_right(self) -> None:
+        if self.status.refused_since is not None:
+            self._stands(replace(self.status, refused_since=None, refused_until=time.time(), errors=()))
 
     def _stands(self, status: SettingsStatus) -> None:
         before, self.status = self.status, status
@@ -241,7 +242,7 @@ class Reload:
             return
         self._apply(change.plan, change.difference)
         self._change = None
-        self._put_right(SettingsStatus(generation=self.status.generation + 1, applied_at=time.time()))
+        self._stands(replace(self.status, generation=self.status.generation + 1, applied_at=time.time()))
         if self._again:
             self._again = False
             self._changed()

@@ -214,6 +214,14 @@ def test_the_mirror_is_told_of_each_refusal_and_of_its_end_and_of_nothing_twice(
     assert cast("float", site.settings[-1].refused_until) > cast("float", end.refused_until)
 
 
+def test_what_the_node_says_meanwhile_puts_no_mistake_right(site: Site) -> None:
+    site.judged(None, "vhid: wrong")
+    site.reload.override(200)
+    status = site.reload.status
+    assert (status.generation, status.errors, status.refused_until) == (2, ("vhid: wrong",), None)
+    assert status.refused_since is not None
+
+
 def test_what_takes_a_restart_or_cannot_be_opened_is_refused_as_a_whole(site: Site) -> None:
     assert site.judged(replace(node_plan(OTHER_SKEW), runtime_dir="/elsewhere")) == []
     assert "CARP_RUNTIME_DIR: /run/carp-sidecar became /elsewhere" in site.reload.status.errors[0]

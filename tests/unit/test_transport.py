@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import json
 import socket
 import ssl
@@ -337,6 +338,41 @@ def test_a_name_that_nobody_resolves_is_an_error(tmp_path: Path) -> None:
     path = Path(kubeconfig)
     path.write_text(path.read_text().replace("127.0.0.1", "api.invalid"))
     assert fault(kubeconfig).status is None
+
+
+@pytest.mark.parametrize("trouble", ["no name", "no port", "401", "hung up"])
+def test_trouble_that_lasts_takes_no_more_memory_each_time(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    kubeconfig = server.kubeconfig(tmp_path / "config")
+    if trouble == "no port":
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            write_kubeconfig(tmp_path / "config", closed.getsockname()[1])
+    if trouble == "no name":
+        path = tmp_path / "config"
+        path.write_text(path.read_text().replace("127.0.0.1", "api.invalid"))
+
+        def nobody(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    said = (401, b"{}") if trouble == "401" else None
+
+    async def story(transport: Transport) -> list[int]:
+        objects: list[int] = []
+        for _ in range(3):
+            for _ in range(40):
+                server.answers[:] = [said] * 8
+                with pytest.raises(ApiError):
+                    await transport.request(READ)
+                server.requests.clear()
+            await asyncio.sleep(0.05)
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+        return objects
+
+    first, second, third = call(kubeconfig, story)
+    assert min(second - first, third - second) < 40, "not even one object for each attempt"
 
 
 @pytest.mark.parametrize(
