@@ -20,6 +20,9 @@ from sidecar.ipc.plan import KubernetesPlan, MirrorPlan
 
 _GROUP = MirroredGroup(name="default", interface="eth0", vhid=42, vips=("10.0.0.200/32",), mirror=MirrorPlan())
 
+_APART = 0.1
+"""Seconds between the starts of a crowd's agents: as many handshakes at once in one process would run out of time."""
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The pods whose agents a crowd's process runs."""
@@ -117,6 +120,7 @@ async def _run(job: Job) -> None:
             mirror = KubernetesMirror(_plan(name, job.namespace, job.kubeconfig), node=node_of(name), groups=(_GROUP,))
             mirror.offer(_snapshot("backup", "start", 1))
             running.append(tasks.create_task(mirror.run()))
+            await asyncio.sleep(_APART)
         await asyncio.to_thread(sys.stdin.buffer.read)
         for task in running:
             task.cancel()
