@@ -129,6 +129,9 @@ class Rollout:
         allowed = _REFUSED_FOR if error.status in (401, 403, 404) else self._patience
         if self._clock() - self._answered > allowed:
             raise RolloutError(str(error)) from error
+        if str(error) != self._waiting[0]:
+            self._waiting = (str(error), self._clock())
+            self._tell(News(event="waiting", why=str(error)))
 
     def _available(self, fleet: Fleet) -> Collection[str]:
         """Return the uids of the pods that we have seen ready for long enough: nobody's wall clock is asked."""

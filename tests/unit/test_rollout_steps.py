@@ -120,7 +120,10 @@ def test_a_group_without_its_master_ends_it() -> None:
 def test_an_api_server_that_is_away_for_a_while_is_waited_for_and_no_longer_than_for_a_node() -> None:
     away = ApiError("the API server cannot be reached: refused")
     cluster = FakeCluster(faults=[away] * 10)
-    assert cluster.roll()[-1].event == "done"
+    told = cluster.roll()
+    assert told[0] == News(event="waiting", why=str(away)), "told at once, and once"
+    assert [each.event for each in told].count("waiting") == 1
+    assert told[-1].event == "done"
     cluster = FakeCluster(faults=[away] * 1000)
     with pytest.raises(RolloutError, match="cannot be reached"):
         cluster.roll()
