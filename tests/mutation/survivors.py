@@ -17,6 +17,7 @@ class Survivor:
 
 
 _BIG = "Python 3.11 and later take the big end first where nothing is said."
+_SET_BEFORE = "It is set before anybody reads it."
 _FALSE = "None is as false as False."
 _UNREACHABLE = "The line cannot be reached; it is there for the type checker."
 
@@ -63,6 +64,32 @@ EXPLAINED: Mapping[Survivor, str] = MappingProxyType(
             "done += self._advertise(mastership, now)",
             "done = self._advertise(mastership, now)",
         ): "Nothing was wanted before it.",
+        Survivor(
+            "machine.Group._advert_as_master",
+            "self._arm_down(now + self.master_down)",
+            "self._arm_down(now - self.master_down)",
+        ): "The lines after it set every timer; it is there for what comes with one.",
+        Survivor("machine.Group._advert_as_backup", "ear.resting = False", "ear.resting = None"): _FALSE,
+        Survivor(
+            "machine.Group._advert_as_backup", "self._granted_extra = False", "self._granted_extra = None"
+        ): _FALSE,
+        Survivor(
+            "machine.Group.__init__",
+            'self._occupied_until, self._occupied_by = -math.inf, ""',
+            'self._occupied_until, self._occupied_by = -math.inf, "XXXX"',
+        ): _SET_BEFORE,
+        Survivor(
+            "machine.Group.__init__", "self._down_reason = Reason.MASTER_DOWN", "self._down_reason = None"
+        ): _SET_BEFORE,
+        Survivor("machine.Group.__init__", 'self._down_detail = ""', "self._down_detail = None"): _SET_BEFORE,
+        Survivor("machine.Group.__init__", 'self._down_detail = ""', 'self._down_detail = "XXXX"'): _SET_BEFORE,
+        Survivor("machine.Group.__init__", "self._granted_extra = False", "self._granted_extra = None"): _SET_BEFORE,
+        Survivor("machine.Group.__init__", "self._granted_extra = False", "self._granted_extra = True"): _SET_BEFORE,
+        Survivor("machine.Group.__init__", "self._stopping = False", "self._stopping = None"): _FALSE,
+        Survivor("machine.Group.__init__", "self._says_goodbye = False", "self._says_goodbye = None"): _SET_BEFORE,
+        Survivor("machine.Group.__init__", "self._says_goodbye = False", "self._says_goodbye = True"): _SET_BEFORE,
+        Survivor("machine.Group.__init__", "self._sealed = False", "self._sealed = None"): _SET_BEFORE,
+        Survivor("machine.Group.__init__", "self._sealed = False", "self._sealed = True"): _SET_BEFORE,
         Survivor("mastership.Mastership.begin_lease", "self.leased = False", "self.leased = None"): _FALSE,
         Survivor(
             "machine.Group._stand_up_in_turn", "if due < self._ears.down_at:", "if due <= self._ears.down_at:"

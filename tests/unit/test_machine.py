@@ -237,6 +237,7 @@ def test_without_a_link_it_stays_init_until_the_link_comes() -> None:
     group = Group(BASE)
     assert group.handle(events.Start(link_up=False), 0.0) == ()
     assert group.handle(advert(), 1.0) == ()
+    assert group.master is None
     assert group.handle(TICK, 1.0) == ()
     assert group.handle(events.LinkChanged(up=False), 1.0) == ()
     assert changes(group.handle(events.LinkChanged(up=True), 2.0)) == [(Role.BACKUP, Reason.LINK_UP)]
@@ -248,6 +249,15 @@ def test_a_standing_lease_is_resumed_as_master_at_once() -> None:
     done = group.handle(events.Start(link_up=True, resume=True), 0.0)
     assert kinds(done) == [Advertise, Bind, RoleChanged]
     assert changes(done) == [(Role.MASTER, Reason.RESUMED)]
+
+
+def test_who_has_resumed_yields_and_stands_up_again_as_any_other() -> None:
+    group = Group(replace(BASE, preempt=True, advskew=10))
+    group.handle(events.Start(link_up=True, resume=True), 0.0)
+    group.handle(LEASED, 0.0)
+    group.handle(advert(advskew=9), 0.5)
+    assert (group.role, group.deadline()) == (Role.BACKUP, 0.5 + group.master_down)
+    assert changes(group.handle(advert(advskew=11), 1.5)) == [(Role.MASTER, Reason.PREEMPT)]
 
 
 # Takeover ------------------------------------------------------------------------------------------------------------
@@ -794,6 +804,16 @@ def test_a_hand_over_to_nobody_changes_nothing() -> None:
     assert group.role is Role.MASTER
 
 
+def test_a_hand_over_that_nobody_followed_is_over_once_all_had_their_time() -> None:
+    group, at = master()
+    group.handle(events.HandOver(), at)
+    for number in (1, 2):
+        group.handle(TICK, at + number)
+        group.handle(LEASED, at + number)
+    group.handle(advert(advskew=200), at + group.master_down)
+    assert group.role is Role.MASTER
+
+
 def test_a_hand_over_at_fast_timing_lets_every_backup_have_its_turn() -> None:
     group, at = master(replace(BASE, advbase=0, advskew=1))
     group.handle(events.HandOver(), at + 0.001)
@@ -821,6 +841,16 @@ def test_a_backup_has_nothing_to_hand_over() -> None:
 
 OWN6, PEER6 = IPv6Address("fe80::5"), IPv6Address("fe80::9")
 DUAL = replace(BASE, second_source=OWN6)
+
+
+def test_two_who_are_heard_in_turn_do_not_wake_a_family_that_rests() -> None:
+    group, at = master(replace(DUAL, advskew=10))
+    group.handle(advert(), at + 0.2)
+    group.handle(advert(source=PEER6), at + 0.3)
+    group.handle(advert(), at + 1.2)
+    group.handle(advert(source=IPv6Address("fe80::7")), at + 1.3)
+    group.handle(advert(), at + 2.2)
+    assert group.deadline() == at + 2.2 + group.master_down
 
 
 def test_either_familys_silence_makes_a_master() -> None:
