@@ -164,8 +164,7 @@ class Leases:
         except AddressError as error:
             log.warning("%s: what an earlier run left behind stays until its lease ends", error)
         others = [name for name in groups if name not in self._virtual]
-        for name in self._virtual:
-            self.hide(name)
+        self.hide_all()
         sweep_virtual({(self._placed[name].index, self._groups[name].vhid): name for name in others})
         try:
             for table in self._cutoff.sweep([vip.ip for vip in vips]):
@@ -261,8 +260,13 @@ class Leases:
 
     def hide(self, group: str) -> None:
         """Take a group's virtual MAC off the wire unless it holds its VIPs: after a release, once that was told."""
-        if group in self._virtual and group not in self._ends:
+        if group in self._virtual and group not in self._ends and group not in self._kept:
             self._virtual[group].hide()
+
+    def hide_all(self) -> None:
+        """Hide all that hold nothing."""
+        for group in self._virtual:
+            self.hide(group)
 
     def release_all(self) -> list[str]:
         """Stop answering for all VIPs; return the groups that had some."""

@@ -258,7 +258,8 @@ class Supervisor:
             case Release(group=name) if self._leases.knows(name):
                 self._leases.release(name)
                 self._elector.tell(Released(group=name))
-                self._leases.hide(name)
+                if self._stage is Stage.RUNNING:
+                    self._leases.hide(name)
                 self._follow(name)
             case Snapshot():
                 self._chronicle.heard(message)
@@ -356,6 +357,7 @@ class Supervisor:
             self._leases.keep()
             for group in self._leases.release_all():
                 self._follow(group)
+            self._leases.hide_all()  # only now: it takes the kernel 10 ms, and the goodbye waited for none of it
             self._stage, self._stage_ends = Stage.FAREWELL, time.monotonic() + AGENT_FAREWELL
             self._mirror.stop()
         if self._stage is Stage.FAREWELL and self._mirror.child is None:

@@ -50,6 +50,7 @@ def judge(facts: Facts) -> tuple[Finding, ...]:
     """Return every finding, those of the machine first."""
     return (
         *host_findings(facts.host, facts.groups),
+        *leftover_findings(facts),
         *(finding for group in facts.groups for finding in group_findings(group, facts)),
         *stranger_findings(facts),
         *rights_findings(facts.rights),
@@ -120,6 +121,16 @@ def _cpu(host: Host) -> Finding:
     text = f"{host.cpu_cores:g} cores: a process that has used its share is stopped for up to 100 ms"
     remedy = "remove resources.limits.cpu; the request alone makes sure of its part"
     return Finding("CPU limit", Verdict.WARN, text, remedy)
+
+
+def leftover_findings(facts: Facts) -> Iterator[Finding]:
+    """Judge a virtual MAC that is there although no sidecar runs here."""
+    if facts.roles is not None:
+        return
+    for name in facts.leftovers:
+        text = f"{name} is what a sidecar left that was killed as a whole; it says nothing and has no address"
+        remedy = f"start the sidecar, which goes on with it or removes it; for good: ip link del {name}"
+        yield Finding("virtual MAC", Verdict.WARN, text, remedy)
 
 
 # A group -------------------------------------------------------------------------------------------------------------

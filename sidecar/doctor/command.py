@@ -50,6 +50,7 @@ def examine(loaded: Loaded, *, seconds: float | None) -> Facts:
             seconds=listen,
             wire=fault,
             owners=told.owners,
+            leftovers=host.virtual_macs(plan.groups),
             roles=roles,
             rights=None if plan.kubernetes is None else rights.ask(plan.kubernetes, plan.groups, plan.health),
         )

@@ -73,6 +73,8 @@ class Facts:
     """Why the LAN could not be listened to."""
     owners: Mapping[IPAddress, str] = field(default_factory=dict)
     """Who answers for a VIP: the MAC of another machine."""
+    leftovers: tuple[str, ...] = ()
+    """The macvlans that are there for the groups' virtual MACs."""
     roles: Mapping[str, str] | None = None
     rights: tuple[Right, ...] | str | None = None
     """None where the mirror is off, a text where the API server could not be asked."""

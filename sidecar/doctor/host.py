@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import socket
 import time
 from collections.abc import Mapping
 from ipaddress import IPv4Interface
@@ -13,6 +14,7 @@ from sidecar.doctor.facts import Host, Nic
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net.addresses import AddressError, Addresses
 from sidecar.net.cutoff import Cutoff
+from sidecar.net.virtual_mac import leftovers
 
 IPVS_INTERFACE = "kube-ipvs0"
 LIFETIME_ENDS_WITHIN = 4.0
@@ -58,6 +60,13 @@ def nics(groups: tuple[GroupPlan, ...], *, conf: Path = _CONF) -> Mapping[str, N
             for link in kernel.links()
             if link.name in wanted
         }
+
+
+def virtual_macs(groups: tuple[GroupPlan, ...]) -> tuple[str, ...]:
+    """Return the names of the macvlans that are there for these groups."""
+    indexes = {name: index for index, name in socket.if_nameindex()}
+    places = {(indexes[group.interface], group.vhid) for group in groups if group.interface in indexes}
+    return tuple(sorted(mac.name for mac in leftovers(places)))
 
 
 def _sysctl(conf: Path, interface: str, name: str) -> int:

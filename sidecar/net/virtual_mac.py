@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sidecar.net import nft, rtnetlink
@@ -67,13 +67,11 @@ class VirtualMac:
 
     def make(self) -> None:
         """Make it, down, or adopt what an earlier life left, as it is. Raises VirtualMacError."""
-        left = next((link for link in _links() if self.is_(link)), None)
+        found = self.find(_links())
         with Rtnetlink() as kernel:
             try:
-                if left is None:
+                if not found:
                     self._create(kernel)
-                else:
-                    self._adopt(left)
             except OSError as error:
                 raise VirtualMacError(f"{_name(self._nic)} cannot have a virtual MAC: {_said(error)}") from error
             try:
@@ -122,6 +120,13 @@ class VirtualMac:
         alias = [("IFLA_IFALIAS", ALIAS)]
         kernel.ask(rtnetlink.request(rtnetlink.NEWLINK, index=self.index, attributes=alias))
 
+    def find(self, links: Iterable[Any]) -> bool:
+        """Tell whether it is among these links; if so, it is adopted, as it is."""
+        left = next((link for link in links if self.is_(link)), None)
+        if left is not None:
+            self._adopt(left)
+        return left is not None
+
     def _adopt(self, link: Any) -> None:  # noqa: ANN401 - pyroute2 has no types
         self.name, self.index = link.get_attr("IFLA_IFNAME"), link["index"]
         self._up = bool(link["flags"] & _IFF_UP)
@@ -142,7 +147,7 @@ def leftovers(places: Collection[tuple[int, int]]) -> list[VirtualMac]:
     """Return those that an earlier life left among these places (index of the NIC, vhid)."""
     links = [link for link in _links() if link.get_attr("IFLA_IFALIAS") == ALIAS]
     wanted = [VirtualMac(nic=nic, vhid=vhid) for nic, vhid in places] if links else []
-    return [mac for mac in wanted if any(mac.is_(link) for link in links)]
+    return [mac for mac in wanted if mac.find(links)]
 
 
 def _links() -> list[Any]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,8 @@ import pytest
 from sidecar.capture.files import frames
 from sidecar.demo.lan import Lan
 from sidecar.demo.node import SidecarNode
+from sidecar.demo.probe import ETH_P_ARP, packet_socket, read_echo_reply
+from sidecar.net.inquiry import owner, question
 from tests.netns.peers import role, until
 
 VIP, VIP6 = "10.77.0.100", "fd77::100"
@@ -34,6 +41,7 @@ class Two:
             "CARP_MAC": "virtual",
         }
         skews = ({"CARP_ADVSKEW": "0"}, {"CARP_ADVSKEW": "20"})
+        self._settings = common
         self.first, self.second = (
             SidecarNode(node, directory, common | skew) for node, skew in zip(lan.nodes, skews, strict=False)
         )
@@ -54,6 +62,14 @@ class Two:
         """What the client has learnt."""
         told = self.lan.client.run(["ip", "neigh", "show", "dev", "eth0"]).stdout
         return dict(re.findall(r"^(\S+) lladdr (\S+)", told, re.MULTILINE))
+
+    def doctor(self, sidecar: SidecarNode) -> list[str]:
+        """What the doctor of that node finds to say of virtual MACs."""
+        settings = {**self._settings, "CARP_RUNTIME_DIR": str(sidecar.runtime_dir), "NODE_NAME": sidecar.node.name}
+        command = [sys.executable, "-P", "-m", "sidecar", "doctor", "--json", "--seconds", "0.1"]
+        with sidecar.node.popen(command, env={**os.environ, **settings}, stdout=subprocess.PIPE) as process:
+            told = json.load(process.stdout)
+        return [each["text"] for each in told["findings"] if each["check"] == "virtual MAC"]
 
     def ask(self) -> None:
         """Let the client forget all and ask anew, for the VIP and for the nodes' own addresses."""
@@ -106,6 +122,11 @@ def test_the_vips_stay_where_the_client_learnt_them_whatever_happens(two: Two, t
         until(lambda: two.answered_by(two.first), "the first answers after a crash")
         until(lambda: VIP not in two.second.node.run(["ip", "address"]).stdout, "the lease of the killed one ends")
         assert "carp-sidecar" in two.second.node.run(["ip", "-d", "link", "show", "carp42"]).stdout
+        assert ",UP" in two.second.node.run(["ip", "link", "show", "carp42"]).stdout
+        nobody_is_there(two, tmp_path / "left.pcap")
+        (finding,) = two.doctor(two.second)
+        assert finding.startswith("carp42 is what a sidecar left that was killed as a whole")
+        assert two.doctor(two.first) == []
 
         two.second.start()
         until(lambda: role(two.second) == "backup", "the second is backup again")
@@ -115,6 +136,31 @@ def test_the_vips_stay_where_the_client_learnt_them_whatever_happens(two: Two, t
         assert two.answered_by(two.first)
 
     nobody_said_otherwise(tmp_path / "lan.pcap", {node.mac for node in two.lan.nodes})
+
+
+def nobody_is_there(two: Two, path: Path) -> None:
+    """See that what a killed sidecar leaves is mute: to whoever asks for the VIPs, or speaks to the virtual MAC."""
+    node, client, asked = two.second.node, two.lan.client, [ip_address(vip) for vip in (VIP, VIP6)]
+    two.lan.cut(two.first.node)  # only the killed one can answer
+    with two.lan.capture(path), client.open_socket(lambda: packet_socket(ETH_P_ARP)) as wire:
+        for _ in range(20):
+            for vip in asked:
+                wire.send(question(mac=_bytes(client.mac), target=vip))
+                client.run(["ping", "-n", "-c", "1", "-W", "0.05", str(vip)], check=False)  # to the virtual MAC
+    two.lan.heal(two.first.node)
+    joined = node.run(["ip", "maddress", "show", "dev", "carp42"]).stdout
+    assert "ff02::1:ff00:100" not in joined, "it listens for questions about the VIP"
+    with path.open("rb") as file:
+        seen = [captured.data for captured in frames(file)]
+    to_it = [frame for frame in seen if frame[:6] == _bytes(MAC)]
+    assert {frame[12:14] for frame in to_it} == {b"\x08\x00", b"\x86\xdd"}, "it was spoken to"
+    assert [frame for frame in seen if frame[6:12] == _bytes(MAC)] == [], "a switch learns nothing"
+    assert [owner(frame, vip) for frame in seen for vip in asked if owner(frame, vip)] == [], "it has no VIP"
+    assert [frame for frame in seen for vip in asked if read_echo_reply(frame, vip.packed)] == [], "nobody echoes"
+
+
+def _bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def nobody_said_otherwise(path: Path, nics: set[str]) -> None:

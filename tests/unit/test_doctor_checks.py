@@ -65,6 +65,10 @@ def test_where_all_is_well_every_line_passes_and_none_has_a_remedy() -> None:
     }
 
 
+def test_a_virtual_mac_is_no_leftover_where_a_sidecar_runs() -> None:
+    assert "virtual MAC" not in {each.check for each in judge(facts(leftovers=("carp42",)))}
+
+
 BROKEN: list[tuple[str, Verdict, str, dict[str, Any]]] = [
     ("privileges", FAIL, "no NET_RAW", {"host": {"missing_capabilities": ("NET_RAW",)}}),
     ("kernel lifetimes", FAIL, "still there", {"host": {"lifetimes": "it was still there"}}),
@@ -74,6 +78,7 @@ BROKEN: list[tuple[str, Verdict, str, dict[str, Any]]] = [
     ("clock", WARN, "not synchronised", {"host": {"clock_synchronised": False}}),
     ("clock", WARN, "not known", {"host": {"clock_synchronised": None}}),
     ("CPU limit", WARN, "0.5 cores", {"host": {"cpu_cores": 0.5}}),
+    ("virtual MAC", WARN, "carp42 is what a sidecar left", {"leftovers": ("carp42",), "roles": None}),
     ("web: interface", FAIL, "eth0 is down", {"nic": {"up": False}}),
     ("web: interface", WARN, "10.0.0.9 is not an address of eth0", {"group": {"source": "10.0.0.9"}}),
     ("web: 192.0.2.1", WARN, "in no subnet of eth0", {"group": {"vips": ("192.0.2.1/32",)}}),

@@ -1,0 +1,89 @@
+"""A planned stop between our own nodes: at no time do two answer, for both IP versions and both kinds of MAC."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from sidecar.demo.lan import Lan
+from sidecar.demo.node import SidecarNode
+from sidecar.demo.probe import Prober, all_prober
+from tests.netns.peers import status, until
+from tests.netns.witness import doubles, order
+
+VIPS = ("10.77.0.100", "fd77::100", "10.77.0.101", "fd77::101")
+CONFIG = """\
+groups:
+- {name: own, vhid: 42, vips: ["10.77.0.100", "fd77::100"]}
+- {name: virtual, vhid: 43, vips: ["10.77.0.101", "fd77::101"], mac: virtual}
+"""
+
+
+class Two:
+    """Two nodes with a group at the interface's MAC and one at a virtual MAC, and a prober for each VIP."""
+
+    def __init__(self, lan: Lan, directory: Path) -> None:
+        config = directory / "groups.yaml"
+        config.write_text(CONFIG)
+        settings = {
+            "CARP_CONFIG_FILE": str(config),
+            "CARP_INTERFACE": "",
+            "CARP_PASSWORD": "planned",
+            "CARP_ADVBASE": "2",
+        }
+        self.first, self.second = (
+            SidecarNode(node, directory, {**settings, "CARP_ADVSKEW": skew})
+            for node, skew in zip(lan.nodes, ("0", "20"), strict=False)
+        )
+        self.probers: dict[str, Prober] = {}
+
+    def answered_by(self, sidecar: SidecarNode) -> bool:
+        latest = [prober.latest() for prober in self.probers.values()]
+        return {answer.node if answer else "" for answer in latest} == {sidecar.node.name}
+
+    def roles(self, sidecar: SidecarNode) -> set[str]:
+        return {group.role for group in sidecar.status().groups} if status(sidecar) else set()
+
+    def settle(self, master: SidecarNode, backup: SidecarNode | None = None) -> None:
+        until(lambda: self.roles(master) == {"master"}, f"{master.node.name} is master of both groups")
+        if backup is not None:
+            until(lambda: self.roles(backup) == {"backup"}, f"{backup.node.name} is backup in both groups")
+            heard = [group.adverts_received for group in backup.status().groups]
+            until(
+                lambda: all(g.adverts_received > n for g, n in zip(backup.status().groups, heard, strict=True)),
+                f"{backup.node.name} hears it",
+            )
+        until(lambda: self.answered_by(master), f"{master.node.name} answers for all")
+
+
+@contextlib.contextmanager
+def two_nodes(lan: Lan, directory: Path) -> Iterator[Two]:
+    made = Two(lan, directory)
+    try:
+        with contextlib.ExitStack() as stack:
+            for vip in VIPS:
+                made.probers[vip] = stack.enter_context(all_prober(lan, vip))
+            yield made
+    except BaseException as error:
+        error.add_note(f"--- first:\n{made.first.log}\n--- second:\n{made.second.log}")
+        raise
+    finally:
+        made.first.kill_all()
+        made.second.kill_all()
+
+
+def test_no_two_answer_where_the_master_is_told_to_stop(lan: Lan, tmp_path: Path) -> None:
+    with two_nodes(lan, tmp_path) as two:
+        two.first.start()
+        two.settle(two.first)
+        two.second.start()
+        two.settle(two.first, two.second)
+        assert two.first.terminate() == 0
+        two.settle(two.second)
+        reasons = [group.reason for group in two.second.status().groups]
+    assert reasons == ["bow-out", "bow-out"]
+    for vip, prober in two.probers.items():
+        answers = prober.answers()
+        assert order(answers) == ["node-1", "node-2"], vip
+        assert doubles(answers) == [], f"two nodes answered the same probe for {vip}"
