@@ -55,7 +55,6 @@ class Mastership:
         self._lease = lease
         self._patience = max(patience, LATE_BY * interval)
         self._last_advert = self._next_advert = now
-        self._next_renewal = -math.inf
         self._answer_by = math.inf
         self._replied_at = -math.inf
         self._replied_to: dict[IPAddress, float] = {}

@@ -90,10 +90,24 @@ EXPLAINED: Mapping[Survivor, str] = MappingProxyType(
         Survivor("machine.Group.__init__", "self._says_goodbye = False", "self._says_goodbye = True"): _SET_BEFORE,
         Survivor("machine.Group.__init__", "self._sealed = False", "self._sealed = None"): _SET_BEFORE,
         Survivor("machine.Group.__init__", "self._sealed = False", "self._sealed = True"): _SET_BEFORE,
+        Survivor(
+            "machine.Group._listen_anew", "self._ears.begin(math.inf)", "self._ears.begin(None)"
+        ): "The line after it sets every timer.",
+        Survivor("machine.Group._arm_down", "self._granted_extra = False", "self._granted_extra = None"): _FALSE,
         Survivor("mastership.Mastership.begin_lease", "self.leased = False", "self.leased = None"): _FALSE,
         Survivor(
             "machine.Group._stand_up_in_turn", "if due < self._ears.down_at:", "if due <= self._ears.down_at:"
         ): "Where both end at the same moment, the node stands up then in either case; only the reason differs.",
+        Survivor(
+            "mastership.Mastership.advertise",
+            "self._next_advert = now + self._interval - (late if 0 <= late < self._interval / 2 else 0.0)",
+            "self._next_advert = now + self._interval - (late if 0 < late < self._interval / 2 else 0.0)",
+        ): "Where nothing is late, nothing is taken off.",
+        Survivor(
+            "mastership.Mastership._await_answer",
+            "self._next_renewal = now + seldom if self._interval < seldom else now",
+            "self._next_renewal = now + seldom if self._interval <= seldom else now",
+        ): "The next regular advert renews in either case.",
     }
 )
 """By mutant: the reason."""
