@@ -21,6 +21,7 @@ UNITS = (
     "demotion",
     "ears",
     "election",
+    "lease",
     "machine",
     "mastership",
     "packet",
