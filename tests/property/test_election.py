@@ -14,6 +14,7 @@ from sidecar.protocol.types import GroupConfig, Reason, Role
 from tests.fakes.faults import (
     Crash,
     Cut,
+    Disturb,
     EngineCrash,
     Fault,
     Heal,
@@ -284,6 +285,15 @@ def test_who_returns_or_becomes_better_answers_only_once_the_one_before_has_let_
     lan.inject(Restart(node.number))
     lan.run(20)
     assert rank(lan.masters()[0]) == min(map(rank, lan.nodes))
+
+
+@examples(50)
+@given(calm_lans())
+def test_a_vip_that_was_deleted_is_put_back_at_once(lan: Lan) -> None:
+    (master,) = lan.masters()
+    lan.inject(Disturb(master.number))
+    lan.run(moment(lan))
+    assert master.answers()
 
 
 @examples(100)
