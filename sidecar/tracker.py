@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from sidecar.capture.vrrp import WireProtocol
 from sidecar.decode import Record
 from sidecar.protocol.timing import interval
-from sidecar.protocol.types import BOW_OUT, DropReason
+from sidecar.protocol.types import BOW_OUT, LET_GO, DropReason
 
 MAX_SENDERS = 1024
 FORGOTTEN_AFTER = 300.0
@@ -163,7 +163,7 @@ class Tracker:
             self._groups.setdefault(key, _Group()).masters[advert.source] = known
         group = self._groups[key]
         before, known.timing, known.last = known.timing, advert.timing, now
-        if advert.timing[:2] == (BOW_OUT, BOW_OUT):
+        if advert.timing[0] == BOW_OUT and advert.timing[1] >= LET_GO:
             return self._goodbye(key, group, advert.source) if known.live or new else []
         if not known.live:
             return [self._comes_up(key, group, advert)]

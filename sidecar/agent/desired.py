@@ -22,7 +22,7 @@ _SUPERSEDED = "superseded by "
 _DRAINING = "draining"
 """The reason while a node that is about to hand over is still master."""
 
-POLITE = frozenset({Reason.BOW_OUT, Reason.PREEMPT, Reason.SLOWER_MASTER, Reason.DEMOTED_MASTER})
+POLITE = frozenset({Reason.BOW_OUT, Reason.HANDED_OVER, Reason.PREEMPT, Reason.SLOWER_MASTER, Reason.DEMOTED_MASTER})
 """Reasons for a takeover from somebody who is alive, and whose own agent says so within moments."""
 
 

@@ -149,11 +149,11 @@ class GroupRunner:
             demotion=header.demotion,
             sealed=self.plan.replay == "strict",
         )
-        if self.finished and not heard.bow_out:
+        if self.finished and heard.claims:
             self.successor = heard.source
         was_master = self.is_master
         self.handle(heard, now)
-        if was_master and self.is_master and not heard.bow_out:
+        if was_master and self.is_master and heard.claims:
             self._note_rival(heard.source, now)
 
     def handle(self, event: Event, now: float) -> None:

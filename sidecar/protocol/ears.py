@@ -22,8 +22,6 @@ class Ear:
     down_at: float = math.inf
     resting: bool = False
     """Its silence proves nothing, since a living master was found in spite of it; until somebody is heard regularly."""
-    copy_until: float = -math.inf
-    """Until then a master's advert is a copy: it made us stand up when it was heard in another family."""
     seen: IPAddress | None = None
     seen_at: float = -math.inf
     """Whom a resting ear heard, and since when."""
@@ -38,11 +36,6 @@ class Ear:
             self.seen, self.seen_at = source, now
             return False
         return since >= interval / 2
-
-    def is_copy(self, now: float) -> bool:
-        """Tell whether what is heard now is a copy; only one comes."""
-        due, self.copy_until = self.copy_until, -math.inf
-        return now < due
 
 
 class Ears:
@@ -69,12 +62,6 @@ class Ears:
     def followed_at(self) -> float:
         """When the one that we follow was heard last, in any family; minus infinity if we follow nobody."""
         return max((e.heard_at for e in self._by_version.values() if e.master is not None), default=-math.inf)
-
-    def expect_copies(self, heard: Ear, *, now: float, until: float) -> None:
-        """Note an advert that is a cause to take over, unless it is a copy: the other ears hear it by ``until``."""
-        if not heard.is_copy(now):
-            for ear in self._by_version.values():
-                ear.copy_until = -math.inf if ear is heard else until
 
     def forget(self) -> None:
         """Follow nobody."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress
+from sidecar.protocol.types import BOW_OUT, HANDS_OVER, LET_GO, GroupConfig, IPAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,28 @@ class AdvertReceived:
 
     @property
     def bow_out(self) -> bool:
-        """The sender is master no longer."""
+        """The sender is master no longer: its kernel has let go of the VIPs."""
         return self.advbase == self.advskew == BOW_OUT
+
+    @property
+    def hands_over(self) -> bool:
+        """The sender answers on, but only until somebody has stood up."""
+        return (self.advbase, self.advskew) == (BOW_OUT, HANDS_OVER)
+
+    @property
+    def goodbye(self) -> bool:
+        """The sender wants to be master no longer, or is not already."""
+        return self.bow_out or self.hands_over
+
+    @property
+    def let_go(self) -> bool:
+        """The sender has yielded to us, and its kernel has let go of the VIPs."""
+        return self.sealed and (self.advbase, self.advskew) == (BOW_OUT, LET_GO)
+
+    @property
+    def claims(self) -> bool:
+        """The sender is master, and means to stay it."""
+        return not self.goodbye and not self.let_go
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from sidecar.protocol.demotion import HARD, Demotions
 from sidecar.protocol.ears import Ear, Ears
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.events import AdvertReceived, Event
-from sidecar.protocol.mastership import LETS_GO_WITHIN, STRANGER_LETS_GO_WITHIN, Mastership
+from sidecar.protocol.mastership import LETS_GO_WITHIN, RIVALS_AT_MOST, STRANGER_LETS_GO_WITHIN, Mastership
 from sidecar.protocol.transitions import TRANSITIONS
-from sidecar.protocol.types import BOW_OUT, GroupConfig, IPAddress, Reason, Role
+from sidecar.protocol.types import BOW_OUT, HANDS_OVER, LET_GO, GroupConfig, IPAddress, Reason, Role
 
 STAGGER = 1 / 4096
 """Seconds per unit of advskew that a backup waits before it follows a master who leaves or is demoted, so that backups
 do not all stand up together."""
 LONGEST_STAGGER = 255 * STAGGER
-_REPLACED_ALIVE = frozenset({Reason.PREEMPT, Reason.SLOWER_MASTER, Reason.DEMOTED_MASTER})
+_REPLACED_ALIVE = frozenset({Reason.PREEMPT, Reason.SLOWER_MASTER, Reason.DEMOTED_MASTER, Reason.HANDED_OVER})
 LEASE = "lease"
 """The demotion of a node whose kernel did not take the VIPs."""
 LEASE_RETRY = 30.0
@@ -38,6 +38,8 @@ class Group:
         "_down_reason",
         "_ears",
         "_granted_extra",
+        "_heirs",
+        "_heirs_until",
         "_leads_from",
         "_lease_failures",
         "_mastership",
@@ -48,7 +50,6 @@ class Group:
         "_says_goodbye",
         "_sealed",
         "_stopping",
-        "_tells",
         "_yields_until",
         "config",
         "demotions",
@@ -79,7 +80,8 @@ class Group:
         self._stopping = False
         self._says_goodbye = False
         self._sealed = False
-        self._tells: IPAddress | None = None
+        self._heirs: tuple[IPAddress, ...] = ()
+        self._heirs_until = -math.inf
 
     @property
     def demotion(self) -> int:
@@ -201,7 +203,7 @@ class Group:
         self._releases_pending -= 1
         if self._releases_pending:
             return ()
-        return (self._bow_out(), effects.Finished()) if self._says_goodbye else (effects.Finished(),)
+        return (self._goodbye(), effects.Finished()) if self._says_goodbye else (effects.Finished(),)
 
     # Demotion ----------------------------------------------------------------------------------------------------
 
@@ -218,7 +220,7 @@ class Group:
         self._yields_until = now + max(self.master_down, LONGEST_STAGGER)
         # The next regular advert would call those back who wait for their turn to stand up.
         self._mastership.hush(now + LONGEST_STAGGER)
-        return [self._bow_out()]
+        return [self._goodbye(HANDS_OVER)]
 
     # Adverts of others -------------------------------------------------------------------------------------------
 
@@ -228,20 +230,24 @@ class Group:
             return []
         self._prove()
         self._sealed = advert.sealed
+        if advert.let_go:
+            return [] if self._mastership is None else self._rival_let_go(self._mastership, now)
         if self._mastership is not None:
             return self._advert_as_master(advert, ear, self._mastership, now)
-        return self._advert_as_backup(advert, ear, now) if self.role is Role.BACKUP else []
+        if self.role is not Role.BACKUP:
+            return []
+        return [*self._hear_heir(advert, now), *self._advert_as_backup(advert, ear, now)]
 
     def _advert_as_backup(self, advert: AdvertReceived, ear: Ear, now: float) -> list[Effect]:
-        if advert.bow_out:
+        if advert.goodbye:
             # One that was overtaken on its way changes nothing: another has stood up already.
             if ear.master == advert.source or self._ears.master is None:
                 self._ears.forget()
-                self._stand_up_in_turn(Reason.BOW_OUT, f"{advert.source} said goodbye", now)
+                reason = Reason.HANDED_OVER if advert.hands_over else Reason.BOW_OUT
+                self._stand_up_in_turn(reason, f"{advert.source} said goodbye", now)
             return []
         cause = self._cause_to_take_over(advert, now)
         if cause is not None:
-            self._ears.expect_copies(ear, now=now, until=now + LETS_GO_WITHIN)
             # Of two masters the one that we follow deals with the other; a third would only join in.
             if ear.master != advert.source and now - self._ears.followed_at < self.interval:
                 return []
@@ -274,7 +280,7 @@ class Group:
             self._arm_down(due, reason, detail)
 
     def _advert_as_master(self, advert: AdvertReceived, ear: Ear, mastership: Mastership, now: float) -> list[Effect]:
-        if advert.bow_out:
+        if advert.goodbye:
             return []
         yields = now < self._yields_until
         if yields or self._outranked_by(advert, ear, since=mastership.since, now=now):
@@ -283,10 +289,12 @@ class Group:
                 f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}; "
                 f"this node every {us.interval:.3f} s, demotion {us.demotion}"
             )
+            done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
             # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce. And it
             # may wait with its bind until we have let go; where we wait ourselves, that is somebody else's to say.
-            self._tells = advert.source if advert.sealed and not (yields or mastership.waits) else None
-            done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
+            if not mastership.waits:
+                self._heirs_until = now + LETS_GO_WITHIN
+                self._hear_heir(advert, now)
             # The other family's timer rests until somebody is heard there: what it does not hear proves nothing now.
             self._arm_down(now + self.master_down)
             self._ears.rest_but(ear)
@@ -296,9 +304,6 @@ class Group:
             ear.down_at = now + self.master_down + (self.interval / 2 if tie else 0.0)
             return done
         ear.heard_at = now
-        if mastership.waits:
-            # A last word of the one before, or what made us stand up, over the other family.
-            return [] if ear.is_copy(now) else self._bind(mastership, now)
         listener = advert.source if advert.sealed else None  # strangers such as ucarp listen to no unicast
         if not mastership.may_reply(listener, now):
             return []
@@ -307,6 +312,15 @@ class Group:
             mastership.announce_out_of_turn(now)
             done.append(effects.Announce())
         return done
+
+    def _rival_let_go(self, mastership: Mastership, now: float) -> list[Effect]:
+        """Bind, if that was waited for; else announce: a rival that we never heard may have led clients astray."""
+        if mastership.waits:
+            return self._bind(mastership, now)
+        if not mastership.leased or not mastership.may_reply(None, now):
+            return []
+        mastership.announce_out_of_turn(now)
+        return [effects.Announce()]
 
     def _outranked_by(self, advert: AdvertReceived, ear: Ear, *, since: float, now: float) -> bool:
         outranked = election.outranks(advert, self._candidate)
@@ -403,8 +417,7 @@ class Group:
             case events.LeaseAnswered(error=error):
                 return self._lease_answered(error, now)
             case events.LeaseReleased():
-                self._releases_pending = max(0, self._releases_pending - 1)
-                return self._tell_winner()
+                return self._released()
             case events.LeaseDisturbed():
                 return self._lease_disturbed(now)
             case events.Occupied(by=by, seconds=seconds):
@@ -439,12 +452,23 @@ class Group:
         mastership.begin_lease(now)
         return [*self._advertise(mastership, now), effects.Bind()]
 
-    def _tell_winner(self) -> list[Effect]:
+    def _released(self) -> list[Effect]:
         """Tell whoever we yielded to that we have let go, unless he is the master of another day."""
-        winner, self._tells = self._tells, None
-        if winner is None or self._releases_pending or self.role is not Role.BACKUP:
+        if self._releases_pending != 1:
+            self._releases_pending = max(0, self._releases_pending - 1)
             return []
-        return [effects.AdvertiseTo(self._advert_of_ours(), winner)]
+        self._releases_pending = 0
+        heirs = self._heirs if self.role is Role.BACKUP else ()
+        return [effects.AdvertiseTo(self._goodbye(LET_GO), heir) for heir in heirs]
+
+    def _hear_heir(self, advert: AdvertReceived, now: float) -> list[Effect]:
+        """Note who may wait for us to let go: several may stand up at once, and we yielded to the first of them."""
+        heir = advert.source
+        known = heir in self._heirs or len(self._heirs) == RIVALS_AT_MOST
+        if now >= self._heirs_until or known or advert.goodbye or not advert.sealed:
+            return []
+        self._heirs = (*self._heirs, heir)
+        return [] if self._releases_pending else [effects.AdvertiseTo(self._goodbye(LET_GO), heir)]
 
     def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
@@ -453,7 +477,7 @@ class Group:
         retry = min(LEASE_RETRY * 2**self._lease_failures, LEASE_RETRY_AT_MOST)
         self._lease_failures += 1
         self.demotions.take(LEASE, weight=HARD, detail=detail, until=now + retry)
-        return [*done, self._bow_out()]
+        return [*done, self._goodbye()]
 
     def _advertise(self, mastership: Mastership, now: float, *rivals: IPAddress) -> list[Effect]:
         advert = self._advert_of_ours()
@@ -496,6 +520,7 @@ class Group:
         """Stop being what we are; a master lets go of the VIPs before anything else."""
         changed = self._switch(reason, detail)
         self._ears.forget()
+        self._heirs, self._heirs_until = (), -math.inf
         if self._mastership is None:
             return [changed]
         self._mastership = None
@@ -506,8 +531,8 @@ class Group:
         advskew = self.demotions.advskew(self.config.advskew)
         return effects.Advertise(advbase=self.config.advbase, advskew=advskew, demotion=self.demotion)
 
-    def _bow_out(self) -> Effect:
-        return effects.Advertise(advbase=BOW_OUT, advskew=BOW_OUT, demotion=self.demotion)
+    def _goodbye(self, advskew: int = BOW_OUT) -> effects.Advertise:
+        return effects.Advertise(advbase=BOW_OUT, advskew=advskew, demotion=self.demotion)
 
     def _listen_anew(self, now: float) -> None:
         self._ears.begin(math.inf)

@@ -17,7 +17,7 @@ DEAF_WITHIN = 60.0
 DEAF_FOR = 600.0
 """gets our adverts by unicast too for so many seconds."""
 RIVALS_AT_MOST = 8
-LETS_GO_WITHIN = 0.25
+LETS_GO_WITHIN = 1.0
 """Seconds until a master of our kind that is replaced alive counts as having let go, if it does not say so; and"""
 STRANGER_LETS_GO_WITHIN = 0.02
 """until one that says nothing does. Half an interval at most."""

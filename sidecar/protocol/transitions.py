@@ -17,6 +17,7 @@ TRANSITIONS: Mapping[tuple[Role, Reason], Role] = MappingProxyType(
         (Role.INIT, Reason.LINK_UP): Role.BACKUP,
         (Role.BACKUP, Reason.MASTER_DOWN): Role.MASTER,
         (Role.BACKUP, Reason.BOW_OUT): Role.MASTER,
+        (Role.BACKUP, Reason.HANDED_OVER): Role.MASTER,
         (Role.BACKUP, Reason.PREEMPT): Role.MASTER,
         (Role.BACKUP, Reason.SLOWER_MASTER): Role.MASTER,
         (Role.BACKUP, Reason.DEMOTED_MASTER): Role.MASTER,

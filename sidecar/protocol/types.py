@@ -14,6 +14,11 @@ IPPROTO_CARP = 112
 HOP_LIMIT = 255
 BOW_OUT = 255
 """advbase and advskew of a master that says goodbye (``sc_bow_out``, OpenBSD ip_carp.c)."""
+HANDS_OVER = 254
+"""advskew beside an advbase of 255: a goodbye of one that answers on until somebody has stood up. Each kind takes over,
+since he will not be heard in time; ours waits with the bind until he has let go."""
+LET_GO = 253
+"""advskew beside an advbase of 255: one of ours tells whoever it has yielded to that its kernel has let go."""
 
 
 def virtual_mac(vhid: int) -> bytes:

@@ -111,8 +111,8 @@ class Node:
         return [*(config for _, config in self.settings), self.plan]
 
     def settings_at(self, time: float) -> GroupConfig:
-        """Return what it went by then."""
-        return next(config for since, config in reversed(self.settings) if since <= time)
+        """Return what it went by then; what came at that very moment came after."""
+        return next((config for since, config in reversed(self.settings) if since < time), self.settings[0][1])
 
     def answers(self) -> bool:
         """Tell whether the kernel holds the VIP now."""

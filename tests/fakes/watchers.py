@@ -9,7 +9,7 @@ from itertools import combinations
 from sidecar.protocol import effects, events, timing
 from sidecar.protocol.demotion import ADVSKEW_AT_MOST, HARD, MOST_ON_WIRE
 from sidecar.protocol.machine import LEASE, Group
-from sidecar.protocol.types import BOW_OUT, GroupConfig, Role
+from sidecar.protocol.types import BOW_OUT, HANDS_OVER, LET_GO, GroupConfig, Role
 from tests.fakes.host import Node
 from tests.fakes.lan import Lan
 
@@ -183,7 +183,7 @@ class Balance:
         for effect in wanted:
             if isinstance(effect, effects.Advertise):
                 assert effect.demotion == owed
-                assert effect.advskew in {advskew, BOW_OUT}
+                assert effect.advskew in {advskew, BOW_OUT, HANDS_OVER, LET_GO}
 
 
 class Strangers:

@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from ipaddress import IPv4Address
 
 from sidecar.protocol import effects, events
-from sidecar.protocol.types import BOW_OUT, GroupConfig
+from sidecar.protocol.types import GroupConfig
 from tests.fakes.faults import Fault
 from tests.fakes.host import Conditions, Node
 from tests.fakes.lan import Lan
@@ -116,8 +116,15 @@ def _effect(effect: effects.Effect) -> str:
 
 
 def _advert(advert: events.AdvertReceived | effects.Advertise) -> str:
-    bow_out = advert.advbase == advert.advskew == BOW_OUT
-    text = "goodbye" if bow_out else f"{advert.advbase} s + {advert.advskew}/256"
+    match advert.advbase, advert.advskew:
+        case (255, 255):
+            text = "goodbye"
+        case (255, 254):
+            text = "goodbye, but answers on"
+        case (255, 253):
+            text = "let go"
+        case advbase, advskew:
+            text = f"{advbase} s + {advskew}/256"
     return text + (f", demoted by {advert.demotion}" if advert.demotion else "")
 
 

@@ -56,8 +56,8 @@ BUGS = (
     Bug(
         "goodbye after the first of two releases",
         "machine.py",
-        "        if self._releases_pending:\n            return ()\n        return (self._bow_out()",
-        "        return (self._bow_out()",
+        "        if self._releases_pending:\n            return ()\n        return (self._goodbye()",
+        "        return (self._goodbye()",
     ),
     Bug(
         "adverts forget the demotion's byte",
@@ -126,16 +126,23 @@ BUGS = (
         "effects.Bind()]",
     ),
     Bug(
-        "the copy over the other family counts as the word that the master has let go",
+        "any advert counts as the word that the master has let go",
         "machine.py",
-        "return [] if ear.is_copy(now) else self._bind(mastership, now)",
-        "return self._bind(mastership, now)",
+        "        listener = advert.source if advert.sealed else None",
+        "        if mastership.waits:\n            return self._bind(mastership, now)\n"
+        "        listener = advert.source if advert.sealed else None",
+    ),
+    Bug(
+        "the heir of one that hands over binds at once",
+        "machine.py",
+        "Reason.DEMOTED_MASTER, Reason.HANDED_OVER})",
+        "Reason.DEMOTED_MASTER})",
     ),
     Bug(
         "nobody tells the winner that waits",
         "machine.py",
-        "        return [effects.AdvertiseTo(self._advert_of_ours(), winner)]",
-        "        return []",
+        "heirs = self._heirs if self.role is Role.BACKUP else ()",
+        "heirs = ()",
     ),
     Bug(
         "a node that is held back by a stranger takes over all the same",

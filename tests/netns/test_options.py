@@ -169,7 +169,7 @@ def test_sigusr2_hands_over_and_the_vip_stays_there(lan: Lan, sidecar: Start) ->
             os.kill(one.pid, signal.SIGUSR2)
             until(lambda: role(one) == "backup", "it yields")
             until(lambda: prober.answers().since_when("node-2"), "the other one answers")
-        assert (two.group().role, two.group().reason) == ("master", "bow-out")
+        assert (two.group().role, two.group().reason) == ("master", "handed-over")
         assert one.group().reason == "handed-over"
         heard_by(one, 4)  # more than its timer's three
         assert (role(one), bound(lan)) == ("backup", ["node-2"])

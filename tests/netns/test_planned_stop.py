@@ -1,8 +1,10 @@
-"""A planned stop between our own nodes: at no time do two answer, for both IP versions and both kinds of MAC."""
+"""A planned change between our own nodes: at no time do two answer, for both IP versions and both kinds of MAC."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ class Two:
     def __init__(self, lan: Lan, directory: Path) -> None:
         config = directory / "groups.yaml"
         config.write_text(CONFIG)
+        # An heir waits for the word of the one before for half an interval at most: time for a machine that stalls.
         settings = {
             "CARP_CONFIG_FILE": str(config),
             "CARP_INTERFACE": "",
@@ -73,17 +76,22 @@ def two_nodes(lan: Lan, directory: Path) -> Iterator[Two]:
         made.second.kill_all()
 
 
-def test_no_two_answer_where_the_master_is_told_to_stop(lan: Lan, tmp_path: Path) -> None:
+def test_no_two_answer_whoever_hands_over_or_stops(lan: Lan, tmp_path: Path) -> None:
     with two_nodes(lan, tmp_path) as two:
         two.first.start()
         two.settle(two.first)
         two.second.start()
         two.settle(two.first, two.second)
+        for _ in range(2):  # and back, at once
+            os.kill(two.first.pid, signal.SIGUSR2)
+            two.settle(two.second, two.first)
+            os.kill(two.second.pid, signal.SIGUSR2)
+            two.settle(two.first, two.second)
+        assert [group.reason for group in two.first.status().groups] == ["handed-over"] * 2
         assert two.first.terminate() == 0
         two.settle(two.second)
-        reasons = [group.reason for group in two.second.status().groups]
-    assert reasons == ["bow-out", "bow-out"]
-    for vip, prober in two.probers.items():
-        answers = prober.answers()
-        assert order(answers) == ["node-1", "node-2"], vip
-        assert doubles(answers) == [], f"two nodes answered the same probe for {vip}"
+        assert [group.reason for group in two.second.status().groups] == ["bow-out"] * 2
+        for vip, prober in two.probers.items():
+            answers = prober.answers()
+            assert order(answers) == ["node-1", "node-2"] * 3, vip
+            assert doubles(answers) == [], f"two nodes answered the same probe for {vip}"

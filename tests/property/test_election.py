@@ -17,6 +17,7 @@ from tests.fakes.faults import (
     Disturb,
     EngineCrash,
     Fault,
+    HandOver,
     Heal,
     Keep,
     Mute,
@@ -163,6 +164,17 @@ def test_a_planned_stop_takes_a_tenth_of_a_second_and_no_two_answer(lan: Lan) ->
     lan.inject(Stop(old.number))
     lan.run(10)
     assert first_takeover(lan, since=stop) <= 0.1
+    assert len(lan.masters()) == 1
+
+
+@examples(100)
+@given(calm_lans())
+def test_a_hand_over_takes_a_tenth_of_a_second_and_no_two_answer(lan: Lan) -> None:
+    old = watch_handover(lan)
+    begun = lan.now
+    lan.inject(HandOver(old.number))
+    lan.run(10)
+    assert first_takeover(lan, since=begun) <= 0.1
     assert len(lan.masters()) == 1
 
 

@@ -71,19 +71,3 @@ def test_a_timer_that_ends_just_now_is_postponed() -> None:
     ears.arm(5.0)
     ears.postpone(due=5.0, until=6.0)
     assert ears.down_at == 6.0
-
-
-def test_what_one_family_has_heard_comes_once_more_over_the_other_unless_too_late() -> None:
-    ears = Ears(V4, V6)
-    main, second = ears.main, ears.of(PEER6)
-    assert second is not None
-    assert not main.is_copy(1.0)
-    ears.expect_copies(main, now=1.0, until=1.25)
-    assert (main.is_copy(1.1), second.is_copy(1.1), second.is_copy(1.1)) == (False, True, False)
-    ears.expect_copies(main, now=2.0, until=2.25)
-    assert not second.is_copy(2.25)
-    ears.expect_copies(main, now=3.0, until=3.25)
-    ears.expect_copies(second, now=3.1, until=3.35)  # this is the copy
-    assert (main.is_copy(3.2), second.is_copy(3.2)) == (False, False)
-    ears.expect_copies(second, now=4.0, until=4.25)
-    assert (main.is_copy(4.1), second.is_copy(4.1)) == (True, False)

@@ -37,12 +37,22 @@ TICK = events.Tick()
 LEASED = events.LeaseAnswered(error=None)
 RELEASED = events.LeaseReleased()
 BOW_OUT = Advertise(advbase=255, advskew=255, demotion=0)
+LET_GO = Advertise(advbase=255, advskew=253, demotion=0)
 
 
 def advert(
     *, advbase: int = 1, advskew: int = 0, demotion: int = 0, source: IPAddress = PEER, sealed: bool = False
 ) -> events.AdvertReceived:
     return events.AdvertReceived(source=source, advbase=advbase, advskew=advskew, demotion=demotion, sealed=sealed)
+
+
+def goodbye(*, advskew: int = 255, source: IPAddress = PEER) -> events.AdvertReceived:
+    """254: he answers on until somebody has stood up."""
+    return advert(advbase=255, advskew=advskew, source=source, sealed=True)
+
+
+def let_go(*, source: IPAddress = PEER) -> events.AdvertReceived:
+    return advert(advbase=255, advskew=253, source=source, sealed=True)
 
 
 def started(config: GroupConfig = BASE, *, at: float = 0.0) -> Group:
@@ -433,9 +443,32 @@ def test_a_bow_out_that_was_overtaken_by_the_successors_advert_changes_nothing()
     assert group.master == IPv4Address("10.0.0.1")
 
 
-def test_a_master_ignores_the_bow_out_of_another() -> None:
+def test_a_master_announces_when_another_has_let_go_and_no_more_than_once_in_an_interval() -> None:
+    """Clients may have learnt the way to one that it never heard."""
     group, at = master()
-    assert group.handle(advert(advbase=255, advskew=255), at + 0.1) == ()
+    assert group.handle(let_go(), at + 0.1) == (Announce(),)
+    assert group.handle(let_go(), at + 0.2) == ()
+    assert group.deadline() == at + 1.0
+    assert kinds(group.handle(TICK, at + 0.1 + ANNOUNCE_SPACING)) == [Advertise, Renew, Announce]
+
+
+def test_before_its_own_lease_stands_it_does_not() -> None:
+    group, at = master(leased=False)
+    assert group.handle(let_go(), at + 0.1) == ()
+
+
+def test_a_master_leaves_it_to_others_to_follow_one_that_says_goodbye() -> None:
+    group, at = master()
+    assert group.handle(goodbye(advskew=254), at + 0.1) == ()
+    assert group.handle(goodbye(), at + 0.1) == ()
+
+
+def test_a_backup_that_has_yielded_itself_does_not_care_who_lets_go() -> None:
+    group = started()
+    group.handle(advert(sealed=True), 1.0)
+    due = group.deadline()
+    assert group.handle(let_go(), 1.1) == ()
+    assert (group.role, group.deadline()) == (Role.BACKUP, due)
 
 
 def test_a_planned_stop_releases_first_and_says_goodbye_only_then() -> None:
@@ -537,9 +570,29 @@ def test_who_yields_tells_the_winner_once_it_has_let_go() -> None:
     """He may not know that clients have learnt another way, and may wait with his bind."""
     group, at = master(replace(BASE, advskew=10))
     group.handle(advert(advskew=9, sealed=True), at + 0.2)
-    said = AdvertiseTo(Advertise(advbase=1, advskew=10, demotion=0), PEER)
-    assert group.handle(RELEASED, at + 0.3) == (said,)
+    assert group.handle(RELEASED, at + 0.3) == (AdvertiseTo(LET_GO, PEER),)
     assert group.handle(RELEASED, at + 0.4) == ()
+
+
+def test_others_that_stood_up_together_with_the_winner_are_told_too() -> None:
+    """Which of them stays is theirs to decide; the last may be heard when all is released."""
+    second, third, stranger = (IPv4Address(f"10.0.0.{number}") for number in (11, 12, 13))
+    group, at = master(replace(BASE, advskew=10))
+    group.handle(advert(sealed=True), at + 0.2)
+    assert group.handle(advert(sealed=True, source=second), at + 0.201) == ()
+    assert group.handle(advert(sealed=True), at + 0.202) == ()
+    assert group.handle(RELEASED, at + 0.3) == (AdvertiseTo(LET_GO, PEER), AdvertiseTo(LET_GO, second))
+    assert group.handle(advert(source=stranger), at + 0.31) == ()
+    assert group.handle(advert(sealed=True, source=third), at + 0.32) == (AdvertiseTo(LET_GO, third),)
+    assert group.handle(advert(sealed=True, source=third), at + 0.33) == ()
+    assert group.handle(advert(sealed=True, source=stranger), at + 0.2 + LETS_GO_WITHIN) == ()
+
+
+def test_but_eight_at_most() -> None:
+    group, at = master(replace(BASE, advskew=10))
+    for number in range(20, 29):
+        group.handle(advert(sealed=True, source=IPv4Address(f"10.0.0.{number}")), at + 0.2)
+    assert len(group.handle(RELEASED, at + 0.3)) == 8
 
 
 @pytest.mark.parametrize("then", [events.LinkChanged(up=False), advert(advbase=255, advskew=255)])
@@ -576,50 +629,42 @@ def test_who_replaces_a_living_master_binds_once_he_has_let_go(
     group = started(config)
     done = (*group.handle(heard, 2.0), *group.handle(TICK, 2.0))
     assert kinds(done) == [Advertise, RoleChanged]
-    done = group.handle(advert(advskew=200, demotion=heard.demotion, sealed=True), 2.1)  # his last word
+    done = group.handle(let_go(), 2.1)
     assert kinds(done) == [Advertise, Bind]
     assert group.deadline() == pytest.approx(3.1)
 
 
 @pytest.mark.parametrize(("sealed", "wait"), [(True, LETS_GO_WITHIN), (False, STRANGER_LETS_GO_WITHIN)])
 def test_or_when_he_has_had_his_time(sealed: bool, wait: float) -> None:
-    group = started(replace(BASE, preempt=True))
-    assert kinds(group.handle(advert(advskew=10, sealed=sealed), 2.0)) == [Advertise, RoleChanged]
+    group = started(replace(BASE, preempt=True, advbase=4))
+    assert kinds(group.handle(advert(advbase=4, advskew=10, sealed=sealed), 2.0)) == [Advertise, RoleChanged]
     assert group.deadline() == pytest.approx(2.0 + wait)
     assert group.handle(TICK, 2.0 + wait / 2) == ()
     assert kinds(group.handle(TICK, 2.0 + wait)) == [Advertise, Bind]
     assert kinds(group.handle(LEASED, 2.0 + wait)) == [Announce]
 
 
-def test_what_made_it_stand_up_is_no_last_word_over_the_other_family() -> None:
-    config = replace(DUAL, preempt=True)
-    worse = {"advskew": 10, "sealed": True}
+def test_which_is_half_an_interval_at_most() -> None:
+    group = started(replace(BASE, preempt=True))
+    group.handle(advert(advskew=10, sealed=True), 2.0)
+    assert group.deadline() == pytest.approx(2.5)
+
+
+def test_an_advert_is_no_word_that_he_has_let_go() -> None:
+    """It may be the one that made us stand up, over the other family, or have crossed ours; he gets an answer."""
     for first, second in ((PEER, PEER6), (PEER6, PEER)):
-        group = started(config)
-        assert kinds(group.handle(advert(source=first, **worse), 2.0)) == [Advertise, RoleChanged]
-        assert group.handle(advert(source=second, **worse), 2.001) == ()
-        assert kinds(group.handle(advert(source=second, **worse), 2.01)) == [Advertise, Bind]
-
-
-def test_who_stood_up_in_turn_has_heard_both_families_before() -> None:
-    group = started(replace(DUAL, advskew=100))
-    worse = {"advskew": 200, "demotion": 1, "sealed": True}
-    group.handle(advert(**worse), 2.0)
-    group.handle(advert(source=PEER6, **worse), 2.001)
-    assert kinds(group.handle(TICK, group.deadline() or 0.0)) == [Advertise, RoleChanged]
-    assert kinds(group.handle(advert(source=PEER6, **worse), 2.1)) == [Advertise, Bind]
-
-
-def test_a_copy_that_was_lost_is_not_waited_for_longer_than_the_other_s_time() -> None:
-    group = started(replace(DUAL, preempt=True, advbase=2))
-    group.handle(advert(advbase=3, sealed=True), 2.0)
-    assert kinds(group.handle(advert(advbase=3, source=PEER6, sealed=True), 2.0 + LETS_GO_WITHIN)) == [Advertise, Bind]
+        group = started(replace(DUAL, preempt=True))
+        assert kinds(group.handle(advert(source=first, advskew=10, sealed=True), 2.0)) == [Advertise, RoleChanged]
+        done = group.handle(advert(source=second, advskew=10, sealed=True), 2.001)
+        assert kinds(done) == [Advertise, AdvertiseTo]
+        assert group.handle(advert(source=first, advskew=10, sealed=True), 2.002) == ()
+        assert kinds(group.handle(let_go(source=second), 2.01)) == [Advertise, Bind]
 
 
 def test_who_waits_goes_on_waiting_with_other_settings() -> None:
-    group = started(replace(BASE, preempt=True))
-    group.handle(advert(advskew=10, sealed=True), 2.0)
-    assert kinds(group.handle(events.Reconfigured(replace(BASE, advskew=5)), 2.1)) == [Advertise]
+    group = started(replace(BASE, preempt=True, advbase=4))
+    group.handle(advert(advbase=4, advskew=10, sealed=True), 2.0)
+    assert kinds(group.handle(events.Reconfigured(replace(BASE, advbase=4, advskew=5)), 2.1)) == [Advertise]
     assert group.deadline() == pytest.approx(2.0 + LETS_GO_WITHIN)
     assert kinds(group.handle(TICK, 2.0 + LETS_GO_WITHIN)) == [Advertise, Bind]
 
@@ -786,11 +831,24 @@ def test_a_worse_demoted_backup_leaves_a_slow_master_alone() -> None:
 
 
 def test_a_hand_over_says_goodbye_and_holds_the_vips_until_somebody_stands_up() -> None:
-    group, at = master()
-    assert group.handle(events.HandOver(), at + 0.5) == (BOW_OUT,)
-    done = group.handle(advert(advskew=200), at + 0.6)
-    assert kinds(done) == [Release, RoleChanged]
-    assert changes(done) == [(Role.BACKUP, Reason.HANDED_OVER)]
+    for sealed, told in ((True, (AdvertiseTo(LET_GO, PEER),)), (False, ())):
+        group, at = master()
+        assert group.handle(events.HandOver(), at + 0.5) == (Advertise(advbase=255, advskew=254, demotion=0),)
+        done = group.handle(advert(advskew=200, sealed=sealed), at + 0.6)
+        assert kinds(done) == [Release, RoleChanged]
+        assert changes(done) == [(Role.BACKUP, Reason.HANDED_OVER)]
+        assert group.handle(RELEASED, at + 0.61) == told
+
+
+def test_the_heir_binds_once_he_has_let_go() -> None:
+    group = started(replace(BASE, advskew=100))
+    group.handle(advert(sealed=True), 2.0)
+    assert group.handle(goodbye(advskew=254), 2.5) == ()
+    done = group.handle(TICK, group.deadline() or 0.0)
+    assert kinds(done) == [Advertise, RoleChanged]
+    assert changes(done) == [(Role.MASTER, Reason.HANDED_OVER)]
+    assert group.handle(goodbye(advskew=254), 2.53) == ()  # over the other family, say
+    assert kinds(group.handle(let_go(), 2.54)) == [Advertise, Bind]
 
 
 def test_a_hand_over_to_nobody_changes_nothing() -> None:
