@@ -96,6 +96,7 @@ def dump(kind: int, wanted: Callable[[bytes], bool] | None = None) -> list[Any]:
     """
     message = _MESSAGES[kind]()
     message["header"]["type"], message["header"]["flags"] = kind, _REQUEST | _DUMP
+    message["family"] = socket.AF_UNSPEC  # or pyroute2 asks for the routes of IPv4 alone
     message.encode()
     found: list[Any] = []
     for _ in range(_DUMPS_TRIED):
