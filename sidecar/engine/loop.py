@@ -375,6 +375,8 @@ class Engine:
             frame = sockets.receive(wire)
             if frame is None:
                 return
+            if not groups:
+                continue  # none has begun yet, so nobody can tell whose it is
             try:
                 arrival = read(frame)
                 runner = find(arrival, groups)

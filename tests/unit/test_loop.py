@@ -556,6 +556,15 @@ def test_a_backup_that_was_not_run_hears_first_what_was_said_meanwhile(
 
 
 @pytest.mark.netns
+def test_what_comes_before_the_first_group_is_nobody_s(cabled: tuple[DrivenEngine, socket.socket]) -> None:
+    engine, far = cabled
+    engine.tell(StopGroup(group="web"))
+    far.send(frame())
+    engine.serve()
+    assert engine.interface("near").drops == {}
+
+
+@pytest.mark.netns
 def test_a_flood_keeps_neither_the_deadlines_nor_the_parent_waiting(
     cabled: tuple[DrivenEngine, socket.socket],
 ) -> None:
