@@ -156,23 +156,13 @@ def test_a_crash_is_over_after_the_timer_and_no_two_answer(lan: Lan) -> None:
     assert len(lan.masters()) == 1
 
 
+@pytest.mark.parametrize("change", [Stop, HandOver])
 @examples(100)
-@given(calm_lans())
-def test_a_planned_stop_takes_a_tenth_of_a_second_and_no_two_answer(lan: Lan) -> None:
-    old = watch_handover(lan)
-    stop = lan.now
-    lan.inject(Stop(old.number))
-    lan.run(10)
-    assert first_takeover(lan, since=stop) <= 0.1
-    assert len(lan.masters()) == 1
-
-
-@examples(100)
-@given(calm_lans())
-def test_a_hand_over_takes_a_tenth_of_a_second_and_no_two_answer(lan: Lan) -> None:
+@given(lan=calm_lans())
+def test_a_planned_change_takes_a_tenth_of_a_second_and_no_two_answer(lan: Lan, change: type[Stop | HandOver]) -> None:
     old = watch_handover(lan)
     begun = lan.now
-    lan.inject(HandOver(old.number))
+    lan.inject(change(old.number))
     lan.run(10)
     assert first_takeover(lan, since=begun) <= 0.1
     assert len(lan.masters()) == 1
