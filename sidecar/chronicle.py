@@ -9,11 +9,9 @@ from collections import deque
 
 from msgspec.structs import replace
 
-from sidecar.ipc.messages import GroupRole, Snapshot, TransitionStatus
+from sidecar.ipc.messages import CHANGES_REMEMBERED, GroupRole, Snapshot, TransitionStatus
 from sidecar.protocol.types import Role
 
-REMEMBERED = 20
-"""Changes of each group."""
 ENGINE_DIED = "engine-died"
 """A reason that no machine gives: whoever could have given one is gone."""
 
@@ -51,7 +49,7 @@ class Chronicle:
         self._changes.pop(group, None)
 
     def _note(self, role: GroupRole, *, before: str) -> None:
-        changes = self._changes.setdefault(role.name, deque(maxlen=REMEMBERED))
+        changes = self._changes.setdefault(role.name, deque(maxlen=CHANGES_REMEMBERED))
         changes.append(
             TransitionStatus(at=role.since, before=before, after=role.role, reason=role.reason, detail=role.detail)
         )

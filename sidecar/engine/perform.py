@@ -16,7 +16,17 @@ from sidecar.engine.path import Path, Port
 from sidecar.engine.peers import Peers
 from sidecar.engine.receive import Arrival, authenticate
 from sidecar.engine.rivals import Rivals
-from sidecar.ipc.messages import Bind, DemotionStatus, GroupRole, GroupStatus, Message, Release, Renew, TransitionStatus
+from sidecar.ipc.messages import (
+    CHANGES_REMEMBERED,
+    Bind,
+    DemotionStatus,
+    GroupRole,
+    GroupStatus,
+    Message,
+    Release,
+    Renew,
+    TransitionStatus,
+)
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import neighbor, sockets
 from sidecar.net.inquiry import Answer
@@ -36,8 +46,6 @@ _TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Re
 
 _REFUSALS_AT_MOST = 16
 _NEIGHBOURS_ASKED = 3
-_HISTORY = 20
-"""Transitions that are remembered with their time and their reason."""
 
 
 class GroupRunner:
@@ -81,7 +89,7 @@ class GroupRunner:
         """Since the last advert that was not."""
         self._rivals = Rivals()
         self._transitions: Counter[Reason] = Counter()
-        self._history: deque[TransitionStatus] = deque(history, maxlen=_HISTORY)
+        self._history: deque[TransitionStatus] = deque(history, maxlen=CHANGES_REMEMBERED)
         self._announcements = 0
         self._disturbances = 0
         self._disturbance: str | None = None

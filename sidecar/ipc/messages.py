@@ -46,6 +46,10 @@ class OpenInterface(Message, frozen=True, tag=True):
     own_macs: tuple[bytes, ...] = ()
 
 
+CHANGES_REMEMBERED = 20
+"""Of each group: by the engine, and by the parent for the next engine."""
+
+
 class TransitionStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One change of a group's role. ``at`` is Unix seconds, ``detail`` a sentence for people."""
 

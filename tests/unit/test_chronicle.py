@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sidecar.chronicle import REMEMBERED, Chronicle
-from sidecar.ipc.messages import GroupRole, Snapshot
+from sidecar.chronicle import Chronicle
+from sidecar.ipc.messages import CHANGES_REMEMBERED, GroupRole, Snapshot
 
 
 def role(kind: str, transitions: int, *, name: str = "web", since: float = 0.0, reason: str = "start") -> GroupRole:
@@ -51,7 +51,7 @@ def test_only_the_last_ones_are_remembered_and_nothing_of_a_group_that_has_ended
     chronicle = Chronicle()
     for number in range(1, 100):
         heard(chronicle, role("master" if number % 2 else "backup", number, since=float(number)))
-    assert [each.at for each in chronicle.of("web")] == [float(n) for n in range(100 - REMEMBERED, 100)]
+    assert [each.at for each in chronicle.of("web")] == [float(n) for n in range(100 - CHANGES_REMEMBERED, 100)]
     chronicle.forget("web")
     chronicle.forget("web")
     assert chronicle.of("web") == ()
