@@ -95,15 +95,16 @@ def vrrp(pair: Pair, *, version: int, vips: int, reason: str, vrid: int = 43, co
     """keepalived speaks VRRP, on the same multicast group and protocol number: counted as ``reason``, and no more.
 
     ucarp says ``complaint`` of it. A vrid of our vhid silences keepalived 2.2.7: whatever comes under it, even if it is
-    too short, puts its next advert off. So then there are but few.
+    too short, puts its next advert off. So then there are but few, and perhaps none once there is a ucarp to hear them.
     """
+    silenced = vrid == pair.setting.vhid
     addresses = [f"10.77.0.{110 + number}" for number in range(vips)]
     with Keepalived(pair.lan.nodes[2], pair.directory, version=version, vrid=vrid, vips=addresses) as keepalived:
         pair.until(lambda: keepalived.is_master, "keepalived is master of its own")
         pair.begin("ours")
         pair.theirs.start()
         pair.expect("ours")
-        pair.until(lambda: pair.drops(reason) > (8 if vrid != pair.setting.vhid else 0), "VRRP is counted")
+        pair.until(lambda: pair.drops(reason) > (0 if silenced else 8), "VRRP is counted")
         pair.adverts(pair.setting.calm)
         found = pair.ours.status()
         assert {name for each in (*found.groups, *found.interfaces) for name in each.drops} == {reason}
@@ -111,10 +112,9 @@ def vrrp(pair: Pair, *, version: int, vips: int, reason: str, vrid: int = 43, co
         assert keepalived.transitions == 1
         assert all(holds(pair.lan.nodes[2], address) for address in addresses)
         assert pair.theirs.log.count("Switching to state") == 1
-        if complaint:
+        if complaint and not silenced:
             pair.until(lambda: pair.theirs.complaints, "ucarp hears it too")
-        assert all(complaint in line for line in pair.theirs.complaints)
-        assert bool(pair.theirs.complaints) == bool(complaint)
+        assert all(complaint and complaint in line for line in pair.theirs.complaints)
 
 
 def vrrp_v2(pair: Pair) -> None:
