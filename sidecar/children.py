@@ -79,7 +79,12 @@ def reap(children: Sequence[S]) -> list[tuple[S, int]]:
 
 def describe(code: int) -> str:
     """Put an exit code into words."""
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"was ended by signal {-code}"
 
 
 class Backoff:

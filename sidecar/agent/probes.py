@@ -17,6 +17,7 @@ from typing import Protocol, assert_never
 
 from sidecar.agent import gateway
 from sidecar.agent.health import Ill, Result, Unknown, Well
+from sidecar.children import describe
 from sidecar.ipc.plan import ProbeKind, ProbePlan
 
 Ask = Callable[[], Awaitable[Result]]
@@ -192,11 +193,7 @@ class Command:
         finally:
             loop.remove_reader(reader)
             os.close(reader)
-        return Well() if code == 0 else Ill(_ended(code) + (f" ({output.line})" if output.line else ""))
-
-
-def _ended(code: int) -> str:
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return Well() if code == 0 else Ill(describe(code) + (f" ({output.line})" if output.line else ""))
 
 
 class _Output:

@@ -80,6 +80,8 @@ def test_strangers_are_collected_and_not_told() -> None:
         (3, "ended with exit code 3"),
         (-9, "was ended by SIGKILL"),
         (-11, "was ended by SIGSEGV"),
+        (-34, "was ended by SIGRTMIN"),
+        (-35, "was ended by signal 35"),  # real-time signals but for the first and the last have no name
     ],
 )
 def test_an_exit_code_in_words(code: int, words: str) -> None:

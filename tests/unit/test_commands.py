@@ -251,6 +251,15 @@ def test_a_command_that_fails_is_named_and_the_next_one_runs(host: Host, caplog:
     assert vars(errors[0])["group"] == "web"
 
 
+def test_a_command_that_dies_of_a_signal_without_a_name_is_named(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    commands = host.run(host.group(up="kill -35 $$"))
+    commands.follow("web", held=True)
+    assert host.serve() == ["up eth0 10.0.0.200"]
+    assert f"the up command of group web ({host.directory}/up eth0 10.0.0.200) was ended by signal 35" in (
+        caplog.messages
+    )
+
+
 def test_a_command_that_is_gone_is_named(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     commands = host.run(host.group())
     (host.directory / "up").unlink()

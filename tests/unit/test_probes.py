@@ -164,6 +164,7 @@ def shell(script: str, timeout: float = LONG) -> Result:
         ("exit 3", Ill("ended with exit code 3")),
         ("echo the disk is full >&2; echo more; exit 1", Ill("ended with exit code 1 (the disk is full)")),
         ("kill -KILL $$", Ill("was ended by SIGKILL")),
+        ("kill -35 $$", Ill("was ended by signal 35")),
         ("head -c 1000000 /dev/zero | tr '\\0' x; exit 1", Ill(f"ended with exit code 1 ({'x' * 200})")),
     ],
 )
