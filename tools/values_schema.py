@@ -22,6 +22,8 @@ Schema = dict[str, Any]
 KEPT_OUT = frozenset({"password", "runtime_dir"})
 """A ConfigMap is no place for a password, and the chart mounts the runtime directory."""
 
+_WORDS = {"off": False, "on": True}
+"""What YAML 1.1, and so Helm, takes these words for; the chart's ConfigMap has the words again."""
 _BOUNDS = {"ge": "minimum", "le": "maximum"}
 _TIME = r"^[0-9]+(\.[0-9]+)?\s*(ms|s|m|h)?$"
 _ADDRESS = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$"
@@ -34,6 +36,10 @@ def setting(raw: Schema) -> Schema:
     match kept:
         case {"type": "number"}:
             kept = {"anyOf": [kept, {"type": "string", "pattern": _TIME}]}
+        case {"enum": words} if "off" in words:
+            kept = {"enum": [*words, *(value for word, value in _WORDS.items() if word in words)]}
+        case {"type": "string"} if raw["title"] == "Http Listen":
+            kept = {"anyOf": [kept, {"enum": [_WORDS["off"]]}]}
         case {"type": "array", "items": {"anyOf": [{"format": "ipv4interface"}, *_]}}:
             one = {"type": "string", "pattern": _ADDRESS}
             kept = {"anyOf": [{"type": "array", "items": one, "minItems": 1}, {"type": "string", "minLength": 1}]}

@@ -48,7 +48,7 @@ def get(control_plane: ControlPlane, namespace: str) -> Callable[[str, str], dic
 
 
 def test_a_password_is_generated_once_and_outlives_upgrades_and_the_release(
-    cluster: Helm, get: Callable[[str, str], dict[str, Any]]
+    cluster: Helm, get: Callable[[str, str], dict[str, Any]], namespace: str
 ) -> None:
     def password() -> bytes:
         return base64.b64decode(get("secrets", "carp-sidecar-password")["data"]["password"])
@@ -58,7 +58,13 @@ def test_a_password_is_generated_once_and_outlives_upgrades_and_the_release(
     with pytest.raises(ApiError, match="not found"):
         password()
 
+    elsewhere = ("install", "carp-sidecar", CHART, *GROUP, "--namespace", f"{namespace}-new", "--create-namespace")
+    assert "kind: Secret" in cluster.run("helm", *elsewhere, "--dry-run=server")
+    by_selector = ("--set", "config.target_selector=app\\=web")
+    assert "carp-role=master." in cluster.run("helm", *elsewhere, *by_selector)
+
     notes = cluster.run("helm", "install", "carp-sidecar", CHART, *GROUP)
+    assert "carp-role=master -o wide" in notes
     first = password()
     assert re.fullmatch(rb"[A-Za-z0-9]{19}", first), "ucarp and the BSDs take 19 bytes"
     assert get("daemonsets", "carp-sidecar")["spec"]["template"]["spec"]["hostNetwork"] is True

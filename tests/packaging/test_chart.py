@@ -235,6 +235,50 @@ def test_each_group_has_a_service_of_its_master(helm: Helm) -> None:
     assert single["spec"]["clusterIP"] == "None", "a DNS name needs no port"
 
 
+def test_a_group_with_a_target_selector_has_its_role_elsewhere_and_nothing_of_the_chart_looks_for_it_here(
+    helm: Helm,
+) -> None:
+    def looked_for(*options: str) -> tuple[set[str], list[str]]:
+        found = helm.template(*SECRET, *(word for option in options for word in ("--set", option)))
+        services = {each["metadata"]["name"] for each in found if each["kind"] == "Service"}
+        tests = [each["spec"]["containers"][0]["args"][2:] for each in found if each["kind"] == "Pod"]
+        return services, [label for labels in tests for label in labels]
+
+    several = [
+        f"config.groups[{index}].{key}"
+        for index, name in enumerate(("web", "db"))
+        for key in (f"name={name}", f"vhid={42 + index}", f"vips={{10.0.0.20{index}}}")
+    ]
+    assert looked_for(*several, "config.groups[0].target_selector=app\\=web") == (
+        {"carp-sidecar-master-db"},
+        ["carp-role-db"],
+    )
+    assert looked_for(*several, "config.target_selector=app\\=web") == (set(), [])
+    assert looked_for(*GROUP[1::2], "config.target_selector=app\\=web") == (set(), [])
+    assert looked_for(*GROUP[1::2]) == ({"carp-sidecar-master"}, ["carp-role"])
+
+
+def test_a_bare_off_is_a_boolean_for_helm_and_the_word_again_for_the_sidecar(helm: Helm, tmp_path: Path) -> None:
+    values = """
+        podMonitor: {enabled: false}
+        config:
+          {kubernetes: off, http_listen: off, lease: off, vhid: 42, vips: [10.0.0.200],
+           groups: [{name: web, lease: off, preempt: off}], nodes: {node-a: {lease: off, groups: {web: {lease: off}}}}}
+        """
+    (tmp_path / "values.yaml").write_text(values)
+    found = helm.template("--values", tmp_path / "values.yaml", *SECRET)
+    told = settings(found)
+    assert (told["kubernetes"], told["http_listen"], told["lease"]) == ("off", "off", "off")
+    assert told["groups"] == [{"name": "web", "lease": "off", "preempt": False}], "what is a boolean stays one"
+    assert told["nodes"] == {"node-a": {"lease": "off", "groups": {"web": {"lease": "off"}}}}
+    assert {each["kind"] for each in found} == {"ConfigMap", "DaemonSet", "ServiceAccount"}
+    assert "exec" in container(found)["readinessProbe"]
+    (tmp_path / "values.yaml").write_text("config: {kubernetes: on}")
+    found = helm.template("--values", tmp_path / "values.yaml", *GROUP, *SECRET)
+    assert settings(found)["kubernetes"] == "on"
+    assert only(found, "Role", "carp-sidecar")
+
+
 def test_a_changed_setting_changes_the_config_map_and_no_pod(helm: Helm) -> None:
     """Nor does a changed password: both are mounts, which the sidecar listens to."""
     groups = "config.groups[0].name=web,config.groups[0].vhid=42,config.groups[0].vips={10.0.0.200}"
@@ -359,6 +403,7 @@ def test_without_an_order_there_is_no_job(helm: Helm) -> None:
             "at '/updateStrategy/type': value must be one of 'Ordered', 'RollingUpdate'",
         ),
         (GROUP, "password.existingSecret: not set, and without a cluster to look at, each rendering would make a new"),
+        ((*GROUP, "--api-versions", "v1/Secret"), "password.existingSecret: not set, and without a cluster to look at"),
     ],
     ids=lambda value: "-".join(value[1::2]) if isinstance(value, tuple) else "",
 )

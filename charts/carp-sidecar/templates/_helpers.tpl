@@ -50,7 +50,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* "true" where roles are mirrored into the API server */ -}}
 {{- define "carp-sidecar.mirrors" -}}
-{{- if ne (toString (.Values.config.kubernetes | default "auto")) "off" }}true{{ end }}
+{{- if not (has (toString (get .Values.config "kubernetes")) (list "off" "false")) }}true{{ end }}
+{{- end }}
+
+{{- /* the groups whose role the release's own pods bear, as a list: with a target_selector other pods do */ -}}
+{{- define "carp-sidecar.ownGroups" -}}
+{{- $own := list }}
+{{- if include "carp-sidecar.mirrors" . }}
+{{- range $group := .Values.config.groups | default (list (dict "name" "default")) }}
+{{- if not (or $group.target_selector $.Values.config.target_selector) }}{{ $own = append $own $group }}{{ end }}
+{{- end }}
+{{- end }}
+{{- toYaml $own }}
 {{- end }}
 
 {{- /* "true" where a Job replaces the pods, the master last: it goes by the roles that the pods bear */ -}}
@@ -126,7 +137,21 @@ rollingUpdate: {{- toYaml .Values.updateStrategy.rollingUpdate | nindent 2 }}
 {{- fail "\n\nconfig: there is no group. For a single one: --set config.vhid=42 --set 'config.vips={10.0.0.200}'; for several: config.groups, as values.yaml has it" }}
 {{- end }}
 {{- $file := dict "password_file" (printf "/run/secrets/carp/%s" .Values.password.key) }}
-{{- toYaml (omit (mergeOverwrite $file $config) "log_level" "log_format") }}
+{{- $whole := deepCopy (mergeOverwrite $file $config) }}
+{{- include "carp-sidecar.words" $whole }}
+{{- toYaml (omit $whole "log_level" "log_format") }}
+{{- end }}
+
+{{- /* set again, wherever they stand in a map or list, the words that Helm reads as booleans: a bare off is one in YAML 1.1 */ -}}
+{{- define "carp-sidecar.words" -}}
+{{- $inside := . }}
+{{- range $key, $value := . }}
+{{- if or (kindIs "map" $value) (kindIs "slice" $value) }}
+{{- include "carp-sidecar.words" $value }}
+{{- else if and (kindIs "bool" $value) (has $key (list "http_listen" "kubernetes" "lease")) }}
+{{- $_ := set $inside $key (ternary "on" "off" $value) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* the label that carries a group's role: call with (dict "root" $ "group" "web") */ -}}
@@ -144,7 +169,8 @@ exec:
 
 {{- /* where the HTTP listener is: address:port, "$(POD_IP):9112" or "off" */ -}}
 {{- define "carp-sidecar.httpListen" -}}
-{{- $given := .Values.config.http_listen | default "" | lower }}
+{{- $given := get .Values.config "http_listen" | toString | lower }}
+{{- if eq $given "false" }}{{ $given = "off" }}{{ end }}
 {{- if $given }}
 {{- if and .Values.podMonitor.enabled (regexMatch "^(off$|127\\.|\\[::1\\])" $given) }}
 {{- fail (printf "\n\nconfig.http_listen: Prometheus cannot reach %s; leave it out (the pod's own address then), or use 0.0.0.0:9112" $given) }}
