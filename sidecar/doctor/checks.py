@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
@@ -241,28 +242,43 @@ def _same_number(group: GroupPlan, facts: Facts) -> list[Heard]:
 
 def _peers(group: GroupPlan, facts: Facts) -> Finding:
     """Judge whether adverts arrive. Only a master advertises, so it depends on who is."""
-    check, waited = f"{group.name}: adverts", f"in {facts.seconds:.0f} s"
+    check = f"{group.name}: adverts"
     if facts.wire is not None:
         return Finding(check, Verdict.FAIL, facts.wire, "see privileges and interface")
     masters = " and ".join(sorted({each.source for each in _authentic(group, facts)}))
     role = (facts.roles or {}).get(group.name)
-    how = f"{group.transport} may not pass: switches that snoop without a querier, firewalls on protocol 112"
-    other = "try transport: unicast with peers, or broadcast; `carp-sidecar sniff` shows what arrives"
     match role:
         case "master" if masters:
-            return Finding(check, Verdict.FAIL, f"{masters} is master as well as this node: {how} one way", other)
+            text = f"{masters} is master as well as this node: {_may_not_pass(group)} one way"
+            return Finding(check, Verdict.FAIL, text, _OTHER_WAYS)
         case "master":
-            text = f"this node is master and heard no other {waited}"
+            text = f"this node is master and heard no other in {facts.seconds:.0f} s"
             return Finding(check, Verdict.PASS, f"{text}; a backup's doctor tells whether its adverts arrive")
         case _ if masters:
             return Finding(check, Verdict.PASS, f"arrive from {masters}, the master")
-        case None:
-            text = f"no master was heard {waited}: right for the first node only"
-            return Finding(check, Verdict.WARN, text, f"if another node runs, {how}; {other}")
         case _:
-            down = timing.master_down(advbase=group.advbase, advskew=group.advskew, dead_ratio=group.dead_ratio)
-            text = f"this node is {role} and heard no master {waited}, where {down:.1f} s make a new one"
-            return Finding(check, Verdict.FAIL, text, f"{how}; {other}")
+            return _silence(check, group, facts, role)
+
+
+_OTHER_WAYS = "try transport: unicast with peers, or broadcast; `carp-sidecar sniff` shows what arrives"
+
+
+def _may_not_pass(group: GroupPlan) -> str:
+    return f"{group.transport} may not pass: switches that snoop without a querier, firewalls on protocol 112"
+
+
+def _silence(check: str, group: GroupPlan, facts: Facts, role: str | None) -> Finding:
+    """Judge that this node, which is no master, has heard none."""
+    waited, between = f"in {facts.seconds:.0f} s", timing.interval(advbase=group.advbase, advskew=254)
+    if facts.seconds < between:
+        text = f"no master was heard {waited}, which may be less than the time between two adverts"
+        return Finding(check, Verdict.WARN, text, f"listen for longer: --seconds {math.ceil(between) * 2}")
+    if role is None:
+        text = f"no master was heard {waited}: right for the first node only"
+        return Finding(check, Verdict.WARN, text, f"if another node runs, {_may_not_pass(group)}; {_OTHER_WAYS}")
+    down = timing.master_down(advbase=group.advbase, advskew=group.advskew, dead_ratio=group.dead_ratio)
+    text = f"this node is {role} and heard no master {waited}, where {down:.1f} s make a new one"
+    return Finding(check, Verdict.FAIL, text, f"{_may_not_pass(group)}; {_OTHER_WAYS}")
 
 
 # The others ----------------------------------------------------------------------------------------------------------

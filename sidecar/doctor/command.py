@@ -52,7 +52,9 @@ def examine(loaded: Loaded, *, seconds: float | None) -> Facts:
             owners=told.owners,
             leftovers=host.virtual_macs(plan.groups),
             roles=roles,
-            rights=None if plan.kubernetes is None else rights.ask(plan.kubernetes, plan.groups, plan.health),
+            rights=None
+            if plan.kubernetes is None
+            else rights.ask(plan.kubernetes, plan.groups, plan.health, node=plan.node_name),
         )
 
 

@@ -59,16 +59,19 @@ def needed(
 
 
 def ask(
-    plan: KubernetesPlan, groups: Sequence[GroupPlan] = (), health: Sequence[ProbePlan] = ()
+    plan: KubernetesPlan, groups: Sequence[GroupPlan] = (), health: Sequence[ProbePlan] = (), *, node: str = ""
 ) -> tuple[Right, ...] | str:
-    """Return each right that is needed with the server's answer, or why it could not be asked."""
+    """Return each right that is needed with the server's answer, or why it could not be asked.
+
+    Of nodes the agent reads its own and no other, so that is the ``node`` which is asked about.
+    """
     try:
-        return asyncio.run(_ask(plan, needed(plan, groups, health)))
+        return asyncio.run(_ask(plan, needed(plan, groups, health), node))
     except _FAULTS as error:
         return f"the API server cannot be asked: {type(error).__name__} {' '.join(str(error).split())[:200]}".rstrip()
 
 
-async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str]]) -> tuple[Right, ...]:
+async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str]], node: str) -> tuple[Right, ...]:
     configuration = client.Configuration()
     if plan.kubeconfig:
         await config.load_kube_config(config_file=plan.kubeconfig, client_configuration=configuration)
@@ -76,18 +79,23 @@ async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str]]) -> tuple
         config.load_incluster_config(client_configuration=configuration)
     configuration.retries = None
     async with client.ApiClient(configuration) as api:
-        return tuple([await _may(api, plan, verb, resource) for verb, resource in wanted])
+        return tuple([await _may(api, _attributes(plan, verb, resource, node=node)) for verb, resource in wanted])
 
 
-async def _may(api: client.ApiClient, plan: KubernetesPlan, verb: str, resource: str) -> Right:
-    name, _, subresource = resource.partition("/")
-    attributes = {
-        "namespace": "" if name == "nodes" else plan.pod_namespace,
+def _attributes(plan: KubernetesPlan, verb: str, resource: str, *, node: str) -> dict[str, str]:
+    kind, _, subresource = resource.partition("/")
+    of_nodes = kind == "nodes"
+    return {
+        "namespace": "" if of_nodes else plan.pod_namespace,
         "verb": verb,
-        "group": _GROUPS.get(name, ""),
-        "resource": name,
+        "group": _GROUPS.get(kind, ""),
+        "resource": kind,
         "subresource": subresource,
+        "name": node if of_nodes else "",
     }
+
+
+async def _may(api: client.ApiClient, attributes: Mapping[str, str]) -> Right:
     request = await api.param_serialize(
         "POST",
         _REVIEWS,
@@ -99,4 +107,5 @@ async def _may(api: client.ApiClient, plan: KubernetesPlan, verb: str, resource:
     answer = json.loads(await response.read())
     if response.status >= 300:
         raise ValueError(f"{response.status} {answer.get('message', '')}")
-    return Right(verb=verb, resource=resource, granted=bool(answer["status"]["allowed"]))
+    resource = "/".join(filter(None, (attributes["resource"], attributes["subresource"])))
+    return Right(verb=attributes["verb"], resource=resource, granted=bool(answer["status"]["allowed"]))

@@ -19,6 +19,7 @@ from sidecar.demo.controlplane import ControlPlane
 from sidecar.doctor import rights
 from sidecar.ipc.plan import KubernetesPlan
 from tests.fakes.helm import CHART, EXAMPLES, MANIFESTS, Helm
+from tests.netns.peers import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.packaging]
 
@@ -150,17 +151,31 @@ def test_the_doctor_tells_which_rights_the_account_has(
     with_role = admin.create_account(namespace, "with-role", rules=rules)
     reader = admin.create_account(namespace, "reader", rules=[{**rules[0], "verbs": ["list"]}])
 
-    def granted(token: str) -> dict[tuple[str, str], bool]:
+    def granted(token: str, *, node: str = "", **features: bool) -> dict[tuple[str, str], bool]:
         kubeconfig = admin.write_kubeconfig(tmp_path / "account", token)
         plan = KubernetesPlan(
-            pod_name="any", pod_namespace=namespace, role_label="carp-role", kubeconfig=str(kubeconfig)
+            pod_name="any", pod_namespace=namespace, role_label="carp-role", kubeconfig=str(kubeconfig), **features
         )
-        answer = rights.ask(plan)
+        answer = rights.ask(plan, node=node)
         assert not isinstance(answer, str), answer
         return {(right.verb, right.resource): right.granted for right in answer}
 
     assert granted(with_role) == dict.fromkeys(rights.NEEDED["mirror"], True)
     assert [right for right, has in granted(reader).items() if has] == [("list", "pods")]
+
+    name, api = f"{namespace}-nodes", "/apis/rbac.authorization.k8s.io/v1"  # as the chart's, with rbac.nodeNames
+    rule = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"], "resourceNames": ["node-a"]}
+    admin.request("POST", f"{api}/clusterroles", {"metadata": {"name": name}, "rules": [rule]})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+    account = {"kind": "ServiceAccount", "name": "with-role", "namespace": namespace}
+    binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [account]}
+    admin.request("POST", f"{api}/clusterrolebindings", binding)
+    needed = (*rights.NEEDED["mirror"], *rights.NEEDED["cordon"])
+    until(
+        lambda: granted(with_role, node="node-a", cordon=True) == dict.fromkeys(needed, True),
+        "the server acts on the binding",
+    )
+    assert not granted(with_role, node="node-b", cordon=True)["list", "nodes"]
 
 
 @pytest.fixture
