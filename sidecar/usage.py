@@ -210,7 +210,10 @@ def _kubeconfig() -> str:
 def _rollout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--namespace", required=True, metavar="NAME", help="the DaemonSet's namespace")
     parser.add_argument(
-        "--daemonset", default=PROGRAM, metavar="NAME", help=f"its name: the release's (default: {PROGRAM})"
+        "--daemonset",
+        default=PROGRAM,
+        metavar="NAME",
+        help=f"its name: that of the release, with -{PROGRAM} unless that is in it (default: {PROGRAM})",
     )
     parser.add_argument(
         "--role-label", default="carp-role", metavar="LABEL", help="the label with the roles (default: carp-role)"
@@ -292,7 +295,9 @@ COMMANDS: tuple[Command, ...] = (
         name="demote",
         summary="maintenance: have this node's groups yield to nodes that can take over",
         text="Begin maintenance: this node's groups yield to any node that can take over, and go on where there is "
-        "none. It holds over restarts, until `promote`.",
+        "none. It holds until `promote`, over restarts for as long as CARP_RUNTIME_DIR keeps its files. The chart's "
+        "pods have that in memory: a restarted container goes on with it, a new pod or a reboot of the node ends it. "
+        "What holds over those, too, is the node's annotation carp-sidecar/maintenance.",
         exits="0 done, 1 no sidecar answers",
         options=_demote,
         examples=(('carp-sidecar demote --reason "new disks"', "before work on this node"),),
@@ -380,7 +385,7 @@ COMMANDS: tuple[Command, ...] = (
         examples=(
             ("carp-sidecar rollout -n carp --dry-run", "in which order"),
             ("carp-sidecar rollout -n carp --kubeconfig ~/.kube/config", "from a workstation"),
-            ("carp-sidecar rollout -n carp --daemonset vip --json", "a release of another name, for machines"),
+            ("carp-sidecar rollout -n carp --daemonset web-carp-sidecar --json", "the release web, for machines"),
         ),
     ),
     Command(

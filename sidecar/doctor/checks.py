@@ -21,6 +21,7 @@ _NEVER_ANSWERS = 8
 _ANSWERS_ITS_SUBNET = 2
 _STRICT_ARP = 1
 _STRICT_PATH = 1
+_OTHER_WAYS = "try transport: unicast with peers, or broadcast; `carp-sidecar sniff` shows what arrives"
 
 
 class Verdict(enum.Enum):
@@ -258,9 +259,6 @@ def _peers(group: GroupPlan, facts: Facts) -> Finding:
             return Finding(check, Verdict.PASS, f"arrive from {masters}, the master")
         case _:
             return _silence(check, group, facts, role)
-
-
-_OTHER_WAYS = "try transport: unicast with peers, or broadcast; `carp-sidecar sniff` shows what arrives"
 
 
 def _may_not_pass(group: GroupPlan) -> str:
