@@ -78,8 +78,17 @@ spec:
 """
 
 
+_PORTS = """\
+  # Of two such pods on a node the second would take the VIP from the first. The node's network has one port of a
+  # number, so the scheduler puts none beside another: it is the listener's (http_listen).
+  ports:
+    - {containerPort: 9112, hostPort: 9112}
+"""
+
+
 def _patch(daemonset: str) -> str:
     containers = _part(daemonset, "      containers:", "      volumes:")
+    containers = containers.replace("  securityContext:\n", f"{_PORTS}  securityContext:\n", 1)
     volumes = _part(daemonset, "      volumes:")
     return f"{_PATCH}{_indented(containers, 8)}      volumes:\n{_indented(volumes, 8)}"
 
@@ -88,6 +97,7 @@ _STATIC_POD = """\
 # The address of the API servers, held by the nodes that run them, from before there is a cluster: put this file into
 # /etc/kubernetes/manifests of each control-plane node. A static pod may use no ConfigMap, Secret or account, so the
 # settings and the password (mode 0400) are files of the node, in /etc/carp-sidecar, and no label tells who is master.
+# Its listener has a port of its own: a DaemonSet on the same nodes has 9112.
 apiVersion: v1
 kind: Pod
 metadata:
@@ -108,6 +118,10 @@ spec:
       type: RuntimeDefault
   containers:
 """
+_STATIC_ENVIRONMENT = """\
+    - {name: CARP_KUBERNETES, value: "off"}
+    - {name: CARP_HTTP_LISTEN, value: "127.0.0.1:9113"}
+"""
 _STATIC_VOLUMES = """\
   volumes:
     - name: config
@@ -119,7 +133,8 @@ _STATIC_VOLUMES = """\
 
 def _static_pod(daemonset: str) -> str:
     containers = _part(daemonset, "      containers:", "      volumes:")
-    containers = containers.replace("  env:\n", '  env:\n    - {name: CARP_KUBERNETES, value: "off"}\n', 1)
+    containers = containers.replace("  env:\n", f"  env:\n{_STATIC_ENVIRONMENT}", 1)
+    containers = containers.replace("port: 9112\n", "port: 9113\n", 1)
     containers = containers.replace("    - {name: password, mountPath: /run/secrets/carp, readOnly: true}\n", "")
     return f"{_STATIC_POD}{_indented(containers, 4)}{_STATIC_VOLUMES}"
 

@@ -7,6 +7,7 @@ helm, kubectl, the API server, its controllers and our own command are real; kub
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import secrets
@@ -159,12 +160,37 @@ def test_a_newcomers_path_and_the_first_upgrade(  # noqa: PLR0915 - one story
 
 
 def test_the_way_without_helm(reader: Reader, managed_plane: ControlPlane) -> None:
-    (block,) = blocks(section(INSTALL, "Without Helm"), "sh")
+    way = section(INSTALL, "Without Helm")
+    (own,), (block,) = blocks(way, "yaml"), blocks(way, "sh")
     namespace = f"test-{secrets.token_hex(4)}"
     managed_plane.admin.create_namespace(namespace)
-    reader.write("secret.txt", "correct horse")
-    told = reader.types(block.replace("--namespace carp ", f"--namespace {namespace} "))
-    assert "daemonset.apps/carp-sidecar created" in told
-    path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/carp-sidecar"
-    spec = managed_plane.admin.request("GET", path)["spec"]["template"]["spec"]
-    assert spec["nodeSelector"] == {"carp-sidecar": "true"}
+    reader.write("kustomization.yaml", own)
+    with Nodes(managed_plane.admin, namespace) as nodes:
+        reader.types(block.replace("--namespace carp ", f"--namespace {namespace} "))
+        until(lambda: len(nodes.masters["carp-role"]) == 1, "there is a master")
+        until(lambda: len(nodes.pods()) == 2, "each node that was labelled has a pod")
+        pods = nodes.pods()
+    assert {pod["spec"]["nodeName"] for pod in pods} == {"node-a", "node-b"}
+    assert {one["image"] for pod in pods for one in pod["spec"]["containers"]} == {
+        "registry.example/carp-sidecar:0.1.0"
+    }
+    secret = managed_plane.admin.request("GET", f"/api/v1/namespaces/{namespace}/secrets/carp-sidecar-password")
+    assert re.fullmatch(rb"[A-Za-z0-9]{19}", base64.b64decode(secret["data"]["password"]))
+
+
+def test_the_sidecar_in_a_pod_of_yours_without_kustomize(reader: Reader, managed_plane: ControlPlane) -> None:
+    (block,) = blocks(section(INSTALL, "In a pod of yours"), "sh")
+    namespace = f"test-{secrets.token_hex(4)}"
+    managed_plane.admin.create_namespace(namespace)
+    deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    proxy = {"name": "proxy", "image": "proxy"}
+    template = {"metadata": {"labels": {"app": "proxy"}}, "spec": {"containers": [proxy]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": "proxy"}}, "template": template}
+    managed_plane.admin.request("POST", deployments, {"metadata": {"name": "proxy"}, "spec": spec})
+    assert "patched" in reader.types(block.replace("--namespace carp ", f"--namespace {namespace} "))
+    made = managed_plane.admin.request("GET", f"{deployments}/proxy")["spec"]["template"]["spec"]
+    ours, theirs = made["containers"]
+    assert (ours["name"], theirs["name"], theirs["image"]) == ("carp-sidecar", "proxy", "proxy")
+    assert ours["ports"] == [{"containerPort": 9112, "hostPort": 9112, "protocol": "TCP"}], "for the scheduler"
+    assert made["hostNetwork"] is True
+    assert {volume["name"] for volume in made["volumes"]} == {"config", "password", "runtime"}

@@ -67,6 +67,10 @@ def test_the_static_pod_needs_nothing_of_the_cluster(helm: Helm) -> None:
     assert [set(volume) - {"name"} for volume in spec["volumes"]] == [{"hostPath"}, {"emptyDir"}]
     assert "serviceAccountName" not in spec
     assert {"name": "CARP_KUBERNETES", "value": "off"} in sidecar["env"]
+    assert {"name": "CARP_HTTP_LISTEN", "value": "127.0.0.1:9113"} in sidecar["env"]
+    (other,) = only(helm.kustomize(MANIFESTS / "base"), "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    ports = [each["readinessProbe"]["httpGet"]["port"] for each in (sidecar, other)]
+    assert ports == [9113, 9112], "of a DaemonSet on the same node each probe has its own answer"
     file = yaml.safe_load((MANIFESTS / "overlays/control-plane/config.yaml").read_text())
     mount = next(each for each in sidecar["volumeMounts"] if each["name"] == "config")
     assert Path(file["password_file"]).parent == Path(mount["mountPath"])
@@ -104,6 +108,8 @@ def test_the_component_adds_the_charts_container_to_a_pod_of_yours(helm: Helm, t
     spec = pods["proxy"]["spec"]
     by_name = {each["name"]: each for each in spec["containers"]}
     (ours,) = only(helm.kustomize(MANIFESTS / "base"), "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    ours["ports"] = [{"containerPort": 9112, "hostPort": 9112}]  # for the scheduler: one on a node
+    assert ours["readinessProbe"]["httpGet"]["port"] == 9112
     assert by_name == {"proxy": workload["spec"]["template"]["spec"]["containers"][0], "carp-sidecar": ours}  # type: ignore[index]
     assert spec["hostNetwork"] is True
     assert {volume["name"] for volume in spec["volumes"]} == {"own", "config", "password", "runtime"}
