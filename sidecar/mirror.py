@@ -123,10 +123,9 @@ class Mirror:
             self._pass_on(self.health())
         if self.word() != word:
             self._pass_on(self.word())
-        is_news = _mirrored(before) != _mirrored(plan)
-        if is_news:
-            self._snapshot = None  # the engine tells of the new groups in a moment
-        if not is_news and _beside(before) == _beside(plan):
+        if _elected(before) != _elected(plan):
+            self._snapshot = None  # the engine tells of the new groups in a moment, and of nothing else
+        if (_mirrored(before), _beside(before)) == (_mirrored(plan), _beside(plan)):
             return
         if self.child is None:
             if not self._restarts.planned(NAME):
@@ -249,6 +248,11 @@ def _mirrored(plan: Plan) -> tuple[MirroredGroup, ...]:
         MirroredGroup(name=g.name, interface=g.interface, vhid=g.vhid, vips=g.vips, mirror=g.mirror)
         for g in plan.groups
     )
+
+
+def _elected(plan: Plan) -> frozenset[tuple[object, ...]]:
+    """Return what the roles are of: where it is the same, the engine goes on and has no reason to tell them again."""
+    return frozenset((group.name, group.interface, group.vhid, group.vips) for group in plan.groups)
 
 
 def _silenced(plan: KubernetesPlan | None) -> KubernetesPlan | None:

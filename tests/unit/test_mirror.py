@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
 from sidecar.children import Restarts
+from sidecar.holdings import Interfaces
 from sidecar.ipc.channel import Channel, pair
 from sidecar.ipc.messages import (
     GroupRole,
@@ -28,9 +31,12 @@ from sidecar.ipc.messages import (
     StatusRequest,
     Unavailable,
 )
-from sidecar.ipc.plan import Plan, ProbeKind, ProbePlan
+from sidecar.ipc.plan import MirrorPlan, Plan, ProbeKind, ProbePlan
+from sidecar.live.reload import Parts, Reload
+from sidecar.live.verdict import Verdict
 from sidecar.mirror import Mirror
 from sidecar.reactor import Reactor
+from tests.fakes.engine import DrivenEngine
 from tests.fakes.plans import group_plan, node_plan
 
 PROBES = (
@@ -187,6 +193,68 @@ def test_an_agent_to_which_the_change_is_news_is_ended_for_the_next_one_to_begin
     mirror.child.channel.close()
     assert mirror.ended()
     assert not mirror.ended()
+
+
+@pytest.mark.parametrize(
+    "shown", [{"target_selector": "app=web"}, {"endpoint_slice": "web"}, {"load_balancer_class": "example.org/vip"}]
+)
+def test_groups_that_are_only_shown_elsewhere_have_their_roles_at_once(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, shown: dict[str, str]
+) -> None:
+    """The engine goes on with such a group and tells nothing of it, so the roles have to be known here."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, far, DrivenEngine() as engine:
+        near.setblocking(False)
+        engine.open(near)
+        parts = Parts(elector=_Elector(engine), holdings=_Holdings(), commands=Mock(), mirror=mirror)  # type: ignore[arg-type]
+        reload = Reload(plan(), None, Reactor(), parts)
+
+        def told() -> list[Snapshot]:
+            return [message for message in engine.said() if isinstance(message, Snapshot)]
+
+        engine.start(group_plan())
+        (first,) = told()
+        mirror.show(first)
+        reload._judged(Verdict(plan=plan(mirror=MirrorPlan(**shown)), files={}, lines=()))
+        engine.pass_time(1.0)
+        assert told() == []
+    start, messages = begun(mirror, monkeypatch)
+    assert start.groups[0].mirror == MirrorPlan(**shown)
+    assert first in messages
+
+
+class _Elector:
+    """Tells the engine what the parent says."""
+
+    ready = True
+
+    def __init__(self, engine: DrivenEngine) -> None:
+        self._engine = engine
+
+    def tell(self, message: Message) -> None:
+        self._engine.tell(message)
+
+
+class _Holdings:
+    """Of a parent whose interfaces stay as they are."""
+
+    def __init__(self) -> None:
+        self.leases = Mock(**{"holds.return_value": False, "lasts.return_value": 2.5})
+
+    def prepare(self, groups: object) -> None:
+        pass
+
+    def change(self, groups: object, *, ended: object) -> Interfaces:  # noqa: ARG002 - as the real one
+        return Interfaces(opened=(), closed=())
+
+    def introductions(self, names: object) -> list[object]:  # noqa: ARG002 - as the real one
+        return []
+
+
+def test_groups_that_are_elected_anew_wait_for_their_roles(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror.show(snapshot())
+    mirror.change(plan(vhid=44))
+    assert begun(mirror, monkeypatch)[1] == []
 
 
 def test_where_there_was_nothing_to_do_and_now_is_an_agent_begins() -> None:
