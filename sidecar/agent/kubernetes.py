@@ -82,7 +82,7 @@ class KubernetesMirror:
         self._followers: list[_Follower] = []
         beyond = Beyond(
             witness=Witness(self._transport, self._context, self._reconciler.note_epoch),
-            slices=Slices(self._transport, self._context),
+            slices=Slices(self._transport, self._context, self._reconciler.note_epoch),
             balancers=Balancers(self._transport, self._context),
         )
         if plan.lease_witness:

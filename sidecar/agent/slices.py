@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -75,10 +76,11 @@ class _Slice(msgspec.Struct):
 
 
 class Slices:
-    """Writes the EndpointSlices of the groups that name a Service."""
+    """Writes the EndpointSlices of the groups that name a Service. ``known`` is told of the epochs that they have."""
 
-    def __init__(self, transport: Transport, context: Context) -> None:
+    def __init__(self, transport: Transport, context: Context, known: Callable[[str, int], None]) -> None:
         self._transport = transport
+        self._known = known
         self._namespace = context.plan.pod_namespace
         self._wanted: tuple[Mastered, ...] = ()
         self._done: dict[str, object] = {}
@@ -137,8 +139,10 @@ class Slices:
         of = each.group.mirror.endpoint_slice
         name = _name(of, family)
         found = await self._slice(name)
-        if found is not None and number(found.metadata.annotations.get(EPOCH, "")) > each.epoch:
-            return  # a newer master's
+        epoch = 0 if found is None else number(found.metadata.annotations.get(EPOCH, ""))
+        if epoch > each.epoch:
+            self._known(each.group.name, epoch)  # a newer master's, or the pods that told of it are gone
+            return
         ports = [_port(port) for port in service.spec.ports]
         body: dict[str, object] = {
             "apiVersion": "discovery.k8s.io/v1",
@@ -160,7 +164,7 @@ class Slices:
         if found is not None:
             said = {"endpoints": endpoints, "ports": ports}
             there = {"endpoints": msgspec.json.decode(found.endpoints), "ports": msgspec.json.decode(found.ports)}
-            if said == there and found.metadata.annotations.get(EPOCH) == str(each.epoch):
+            if said == there and epoch == each.epoch:
                 return
             body["metadata"] = {**dict(body["metadata"]), "resourceVersion": found.metadata.resource_version}  # type: ignore[call-overload]
         query = (("fieldManager", MANAGER), ("force", "true"))

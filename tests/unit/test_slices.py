@@ -28,7 +28,7 @@ def objects(*families: str, selector: dict[str, str] | None = None) -> Objects:
 
 async def owned(found: Objects, *masters: Mastered, seconds: float = 5.0) -> set[str]:
     shared = context(OWN)
-    slices = Slices(found, shared)  # type: ignore[arg-type]
+    slices = Slices(found, shared, lambda *_: None)  # type: ignore[arg-type]
     task = asyncio.create_task(slices.run())
     for each in masters:
         slices.follow((each,))
@@ -79,11 +79,34 @@ def test_a_late_write_never_overwrites_a_newer_truth() -> None:
     assert found.found[f"{SLICES}/web-carp-ipv4"]["endpoints"][0]["addresses"] == ["10.1.0.2"]
 
 
+def test_a_slice_of_pods_that_are_gone_is_claimed_by_a_newer_epoch() -> None:
+    """The pods were made anew, or the slice was another group's: nobody but the slice knows its epoch."""
+    found = objects("IPv4")
+    run(owned(found, mastered(OWN, pod="b", epoch=7, ips=("10.1.0.2",))))
+
+    async def story() -> None:
+        def known(group: str, epoch: int) -> None:  # as the reconciler does, once the pods say so
+            assert group == "web"
+            asyncio.get_running_loop().call_later(1, slices.follow, (mastered(OWN, epoch=epoch + 1),))
+
+        slices = Slices(found, context(OWN), known)  # type: ignore[arg-type]
+        task = asyncio.create_task(slices.run())
+        slices.follow((mastered(OWN, epoch=1),))
+        await asyncio.sleep(10)
+        task.cancel()
+
+    run(story())
+    slice_ = found.found[f"{SLICES}/web-carp-ipv4"]
+    assert slice_["endpoints"][0]["addresses"] == ["10.1.0.1"]
+    assert slice_["metadata"]["annotations"] == {"carp-sidecar/epoch": "8"}
+    assert len(found.writes) == 2
+
+
 def test_what_somebody_else_made_of_it_is_put_right_some_time_later_and_nothing_is_written_otherwise() -> None:
     found = objects("IPv4")
 
     async def story() -> None:
-        slices = Slices(found, context(OWN))  # type: ignore[arg-type]
+        slices = Slices(found, context(OWN), lambda *_: None)  # type: ignore[arg-type]
         task = asyncio.create_task(slices.run())
         slices.follow((mastered(OWN),))
         await asyncio.sleep(10 * RESYNC)

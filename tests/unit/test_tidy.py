@@ -56,7 +56,7 @@ async def tidied(
     transport: Any = objects or Objects()
     beyond = Beyond(
         witness=Witness(transport, shared, lambda *_: None),
-        slices=Slices(transport, shared),
+        slices=Slices(transport, shared, lambda *_: None),
         balancers=Balancers(transport, shared),
     )
     task = asyncio.create_task(Tidy(pods.client(), shared, ever, beyond).run())
