@@ -17,7 +17,7 @@ from sidecar.agent.context import Context
 from sidecar.agent.errors import ApiError
 from sidecar.agent.follow import Change, Follower, Listed, Which
 from sidecar.agent.reconciler import Mastered
-from sidecar.agent.retry import Loop
+from sidecar.agent.retry import Failures, Loop
 from sidecar.agent.transport import MERGE_PATCH, Call, Transport
 
 
@@ -180,8 +180,11 @@ class Balancers:
 
     async def _work(self) -> None:
         known = None if self._follower is None else self._follower.items
+        failures = Failures()
         for each in self._wanted if known else ():
             for service in tuple((known or {}).values()):
                 wanted = addresses(each.group.vips, service.families)
                 if service.balancer == each.group.mirror.load_balancer_class and service.ingress != wanted:
-                    await self._services.publish(service, wanted)
+                    with failures:
+                        await self._services.publish(service, wanted)
+        failures.throw()

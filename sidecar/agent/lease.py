@@ -17,7 +17,7 @@ from sidecar.agent.context import Context
 from sidecar.agent.desired import PREFIX
 from sidecar.agent.errors import ApiError
 from sidecar.agent.reconciler import Mastered
-from sidecar.agent.retry import Loop
+from sidecar.agent.retry import Failures, Loop
 from sidecar.agent.transport import MERGE_PATCH, Call, Transport
 
 EPOCH = f"{PREFIX}epoch"
@@ -61,11 +61,14 @@ class Witness:
         await self._loop.run()
 
     async def _work(self) -> None:
+        failures = Failures()
         for each in self._wanted:
             claim = (each.holder, each.epoch)
             if self._done.get(each.group.name) != claim:
-                await self._write(each)
-                self._done[each.group.name] = claim
+                with failures:
+                    await self._write(each)
+                    self._done[each.group.name] = claim
+        failures.throw()
 
     async def _write(self, each: Mastered) -> None:
         name = f"carp-sidecar-{each.group.name}"

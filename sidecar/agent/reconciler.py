@@ -19,7 +19,7 @@ from sidecar.agent.context import Context
 from sidecar.agent.desired import GroupKeys, Mastership, Metadata, Pod, Stand
 from sidecar.agent.errors import ApiError
 from sidecar.agent.follow import Follower, Which
-from sidecar.agent.retry import Loop
+from sidecar.agent.retry import Failures, Loop
 from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
 from sidecar.protocol.types import Role
 
@@ -102,6 +102,7 @@ class Reconciler:
         self._newest: Snapshot | None = None
         self._written: Snapshot | None = None
         self._then: Callable[[], None] | None = None
+        self._mastered: tuple[Mastered, ...] = ()
         self._epochs: dict[str, int] = {}
         self._put_back = Backoff(self._jitter)
         self._put_back_at = -_QUIET
@@ -157,14 +158,14 @@ class Reconciler:
         ready = [order for order in orders if isinstance(order, _Order)]
         waits = [order for order in orders if isinstance(order, float)]
         # First the others, then ourselves: for a moment no pod says master, but never two.
-        ready, failed = await self._repair(ready)
-        wrote = await self._write(ready)
-        for order in ready:
+        failures = Failures()
+        repaired = await self._repair(ready, failures)
+        wrote, written = await self._write(repaired, failures)
+        for order in written:
             if order.stand is not None and order.stand.answers is not None:
                 self._members[order.role.name].answered.add(order.stand.answers)
-        if failed is not None:
-            raise failed
-        self._told(self._mastered(ready))
+        self._tell(ready, written)
+        failures.throw()
         if len(ready) < len(orders):
             return min(waits, default=None)
         again = snapshot is self._written
@@ -246,21 +247,20 @@ class Reconciler:
             return said
         return desired.with_condition(said, using=using, since=role.since)
 
-    async def _repair(self, orders: Sequence[_Order]) -> tuple[list[_Order], ApiError | None]:
-        """Relabel the superseded pods, each only as we read it; return which groups may go on, and the last failure.
+    async def _repair(self, orders: Sequence[_Order], failures: Failures) -> list[_Order]:
+        """Relabel the superseded pods, each only as we read it; return which groups may go on.
 
         Where it may still work, ours has to wait. Where it is refused, two pods that say master are better than none.
         """
         ready: list[_Order] = []
-        failed: ApiError | None = None
         for order in orders:
             using = self._keys[order.role.name]
             said = desired.demoted(by=self._name_for(order), using=using)
             fault = await self._relabel(order.stale, self._with_condition(said, using, order.role), group=using.group)
-            failed = fault or failed
+            failures.note(fault)
             if fault is None or fault.status not in (None, _CONFLICT):
                 ready.append(order)
-        return ready, failed
+        return ready
 
     async def _relabel(self, stale: Sequence[Pod], said: Metadata, *, group: str) -> ApiError | None:
         failed: ApiError | None = None
@@ -279,23 +279,33 @@ class Reconciler:
         """Return the pod that others are told of as the new master."""
         return order.targets[0].name if order.targets else self._plan.pod_name
 
-    async def _write(self, orders: Sequence[_Order]) -> bool:
-        """Have each pod of this node say of all groups what differs, in one patch; tell whether there was anything."""
+    async def _write(self, orders: Sequence[_Order], failures: Failures) -> tuple[bool, list[_Order]]:
+        """Have each pod of this node say of all groups what differs, in one patch.
+
+        Return whether anything was written, and the groups that not all pods have refused.
+        """
+        newest = self._newest
         wanted: dict[str, tuple[Pod, Metadata]] = {}
         for order in orders:
             for pod in order.targets:
-                _, said = wanted.get(pod.uid or pod.name, (pod, desired.NOTHING))
-                wanted[pod.uid or pod.name] = pod, said.merged(order.said)
+                _, said = wanted.get(_life(pod), (pod, desired.NOTHING))
+                wanted[_life(pod)] = pod, said.merged(order.said)
         wrote = False
-        for pod, said in wanted.values():
+        failed = set(wanted)
+        for life, (pod, said) in wanted.items():
             missing = said.missing_from(pod)
-            if missing is None:
-                continue
-            after = await self._patch(pod, missing)
-            wrote = wrote or after is not pod
-            for follower in self._targets.values():
-                follower.wrote(after)
-        return wrote
+            with failures:
+                if missing is not None:
+                    after = await self._patch(pod, missing)
+                    wrote = wrote or after is not pod
+                    for follower in self._targets.values():
+                        follower.wrote(after)
+                failed.discard(life)
+            if failures.error is not None and self._newest is not newest:
+                break  # an attempt that failed may have taken its time: what it would write is no longer so
+        return wrote, [
+            order for order in orders if not order.targets or not failed.issuperset(map(_life, order.targets))
+        ]
 
     async def _patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
         """Write, without the condition where only that is forbidden: the labels do not depend on it."""
@@ -313,9 +323,11 @@ class Reconciler:
             self._conditions_refused = False
         return after
 
-    def _mastered(self, orders: Sequence[_Order]) -> tuple[Mastered, ...]:
-        return tuple(
-            Mastered(
+    def _tell(self, orders: Sequence[_Order], written: Sequence[_Order]) -> None:
+        """Pass on of which groups this node is master, as its pods say: as before where none takes it yet."""
+        before = {each.group.name: each for each in self._mastered}
+        said = {
+            order.role.name: Mastered(
                 group=self._groups[order.role.name],
                 role=order.role,
                 epoch=order.stand.epoch,
@@ -323,9 +335,13 @@ class Reconciler:
                 holder=self._name_for(order),
                 targets=order.targets,
             )
+            if order in written
+            else before.get(order.role.name)
             for order in orders
             if order.stand is not None and order.stand.defers_to is None
-        )
+        }
+        self._mastered = tuple(filter(None, said.values()))
+        self._told(self._mastered)
 
     # What is known of the pods -----------------------------------------------------------------------------------
 
@@ -372,6 +388,10 @@ class Reconciler:
             failed=lambda error: self._complaints.note(f"watch {which}", error),
             jitter=self._jitter,
         )
+
+
+def _life(pod: Pod) -> str:
+    return pod.uid or pod.name
 
 
 def which_of(group: MirroredGroup, *, pod: str, node: str) -> Which:

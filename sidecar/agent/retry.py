@@ -5,9 +5,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 
-from sidecar.agent.backoff import Backoff
+from sidecar.agent.backoff import REFUSALS, Backoff
 from sidecar.agent.errors import ApiError
+
+
+class Failures:
+    """Keeps the ApiErrors of several things, each done inside ``with``, so that one does not hold up the others.
+
+    ``error`` is the one that says best when to try again: no refusal, by the longest time that the server asked for.
+    """
+
+    def __init__(self) -> None:
+        self.error: ApiError | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if not isinstance(value, ApiError):
+            return False
+        self.note(value)
+        return True
+
+    def note(self, error: ApiError | None) -> None:
+        """Keep one that was caught already."""
+        self.error = max(filter(None, (error, self.error)), key=_urgency, default=None)
+
+    def throw(self) -> None:
+        """Raise what was kept, if anything was."""
+        if self.error is not None:
+            raise self.error
+
+
+def _urgency(error: ApiError) -> tuple[bool, float]:
+    return error.status not in REFUSALS, error.retry_after
 
 
 class Loop:

@@ -20,7 +20,7 @@ from sidecar.agent.desired import Pod
 from sidecar.agent.errors import ApiError
 from sidecar.agent.lease import EPOCH, number
 from sidecar.agent.reconciler import Mastered
-from sidecar.agent.retry import Loop
+from sidecar.agent.retry import Failures, Loop
 from sidecar.agent.transport import APPLY_PATCH, MERGE_PATCH, Call, Transport
 
 RESYNC = 600.0
@@ -104,11 +104,14 @@ class Slices:
             self._done.clear()
             self._checked_at = now
         self._done = {name: done for name, done in self._done.items() if name in {e.group.name for e in self._wanted}}
+        failures = Failures()
         for each in self._wanted:
             claim = (each.epoch, tuple((pod.uid, pod.ips) for pod in each.targets))
             if self._done.get(each.group.name) != claim:
-                await self._write(each)
-                self._done[each.group.name] = claim
+                with failures:
+                    await self._write(each)
+                    self._done[each.group.name] = claim
+        failures.throw()
         return RESYNC if self._wanted else None
 
     async def _write(self, each: Mastered) -> None:
@@ -117,10 +120,13 @@ class Slices:
         if service.spec.selector:
             fault = f"Service {self._namespace}/{name} has a selector, so its EndpointSlices are not ours; take it away"
             raise ApiError(fault, HTTPStatus.NOT_FOUND)
+        failures = Failures()
         for family in service.spec.families or ["IPv4"]:
             endpoints = self._endpoints(each, version=4 if family == "IPv4" else 6)
             if endpoints:
-                await self._apply(each, service, family, endpoints)
+                with failures:
+                    await self._apply(each, service, family, endpoints)
+        failures.throw()
 
     async def withdraw(self, name: str, pods: AbstractSet[str]) -> None:
         """Empty the slices of a Service that are ours no longer and still lead to pods of these uids."""

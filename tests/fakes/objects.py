@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from sidecar.agent.complaints import Complaints
 from sidecar.agent.context import Context
 from sidecar.agent.desired import Pod
@@ -25,6 +27,8 @@ class Objects:
         self.found: dict[str, dict[str, Any]] = {}
         self.calls: list[Call] = []
         self.failures: list[ApiError] = []
+        self.troubles: dict[tuple[str, str], ApiError] = {}
+        """Raised by every call of that verb and path."""
         self.version = 0
         self._changed = asyncio.Event()
 
@@ -42,6 +46,8 @@ class Objects:
         self.calls.append(call)
         if self.failures:
             raise self.failures.pop(0)
+        if trouble := self.troubles.get((call.verb, call.path)):
+            raise trouble
         match call.verb:
             case "list":
                 below = [thing for path, thing in self.found.items() if path.startswith(f"{call.path}/")]
@@ -109,14 +115,15 @@ def context(mirror: MirrorPlan = MirrorPlan(), **changes: Any) -> Context:  # no
 def mastered(
     mirror: MirrorPlan = MirrorPlan(),  # noqa: B008 - frozen
     *,
+    group: str = "web",
     pod: str = "a",
     epoch: int = 1,
     ips: tuple[str, ...] = ("10.1.0.1",),
 ) -> Mastered:
     target = Pod(name=pod, uid=f"uid-{pod}", resource_version="1", labels={}, annotations={}, ips=ips)
     return Mastered(
-        group=context(mirror).groups[0],
-        role=GroupRole(name="web", role="master", since=1000.0, reason="preempt", transitions=1),
+        group=msgspec.structs.replace(context(mirror).groups[0], name=group),
+        role=GroupRole(name=group, role="master", since=1000.0, reason="preempt", transitions=1),
         epoch=epoch,
         node=f"node-{pod}",
         holder=pod,

@@ -34,6 +34,8 @@ class FakePods:
     """Raised by the next calls, one each."""
     down: ApiError | None = None
     """Raised by every call, and by the watches that run."""
+    troubles: dict[str, list[ApiError]] = field(default_factory=dict)
+    """Raised by the next writes to the pod of that name, one each."""
     forbidden: frozenset[str] = frozenset()
     """Verbs, or verb and resource, that answer 403."""
     writes: list[Write] = field(default_factory=list)
@@ -106,6 +108,8 @@ class FakePods:
         return [pod for pod in pods if wanted(self._document(pod))]
 
     def patch(self, by: str, pod: Pod, said: Metadata, *, unchanged: bool) -> Pod:
+        if troubles := self.troubles.get(pod.name):
+            raise troubles.pop(0)
         now = self.pods.get(pod.name)
         if now is None:
             raise ApiError(f"pod {pod.name} is not there (404)", 404)

@@ -87,5 +87,21 @@ def test_one_that_was_written_in_between_is_read_again() -> None:
     assert objects.found[PATH]["spec"]["holderIdentity"] == "a"
 
 
+def test_a_lease_that_cannot_be_written_holds_up_no_other() -> None:
+    objects = Objects()
+    objects.troubles["get", PATH.replace("web", "db")] = ApiError("a webhook says no", 422)
+
+    async def story() -> None:
+        witness = Witness(objects, context(), lambda *_: None)  # type: ignore[arg-type]
+        task = asyncio.create_task(witness.run())
+        witness.follow((mastered(group="db"), mastered()))
+        await asyncio.sleep(5)
+        task.cancel()
+
+    run(story())
+    assert objects.found[PATH]["spec"]["holderIdentity"] == "a"
+    assert len(objects.writes) == 1
+
+
 def test_an_epoch_that_is_no_number_counts_as_none() -> None:
     assert [number(text) for text in ("7", "", "x", "²", "9" * 30)] == [7, 0, 0, 0, 0]

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from sidecar.agent.balancers import Balancers, addresses
+from sidecar.agent.errors import ApiError
 from sidecar.ipc.plan import MirrorPlan
 from tests.fakes.objects import Objects, context, mastered
 from tests.fakes.time import run
@@ -66,6 +67,23 @@ def test_only_the_master_publishes_and_only_in_services_of_our_class() -> None:
         balancers.follow((mastered(CLASS, epoch=3),))
         await asyncio.sleep(1)
         assert ingress(found, "too-late")
+        task.cancel()
+
+    run(story())
+
+
+def test_a_service_that_cannot_be_written_holds_up_no_other() -> None:
+    async def story() -> None:
+        found = Objects()
+        for name in ("bad", "good"):
+            found.put(f"{SERVICES}/{name}", service(name))
+        found.troubles["patch", f"{SERVICES}/bad/status"] = ApiError("a webhook says no", 422)
+        balancers = Balancers(found, context(CLASS))  # type: ignore[arg-type]
+        task = asyncio.create_task(balancers.run())
+        balancers.follow((mastered(CLASS),))
+        await asyncio.sleep(5)
+        assert ingress(found, "good")
+        assert ingress(found, "bad") is None
         task.cancel()
 
     run(story())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
 import pytest
 
 from sidecar.agent.errors import ApiError
@@ -222,6 +223,45 @@ def test_each_of_several_groups_has_pods_of_its_own(pods: FakePods) -> None:
             await until(lambda: pods.masters("carp-role-web") == ["web-1"], "web")
             await until(lambda: pods.masters("carp-role-default") == ["b"], "default")
             await until(lambda: pods.pods["web-2"].labels["carp-role-web"] == "backup", "web's backup")
+
+    run(story())
+
+
+@pytest.mark.parametrize("status", [403, 422, 500, None])
+def test_a_pod_that_cannot_be_written_holds_up_no_other_and_nothing_beyond_them(status: int | None) -> None:
+    pods = FakePods()
+    for name in ("app-1", "app-2", "app-3"):
+        pods.add(name, {"app": "web"}, node="node-a")
+    pods.troubles["app-2"] = [ApiError("a webhook says no", status)] * 1000
+    group = msgspec.structs.replace(GROUP, mirror=MirrorPlan(target_selector="app=web"))
+
+    async def story() -> None:
+        mirror = agent(pods, groups=[group])
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            await until(lambda: pods.masters() == ["app-1", "app-3"], "the others", within=1)
+            await until(lambda: mirror.told and mirror.told[-1], "what follows from that", within=1)
+            pods.troubles.clear()
+            await until(lambda: pods.masters() == ["app-1", "app-2", "app-3"], "all", within=20)
+
+    run(story())
+
+
+def test_what_none_of_the_pods_takes_is_not_told_but_what_they_said_before_stands(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            pods.troubles["a"] = [ApiError("a webhook says no", 422)] * 5
+            mirror.reconciler.offer(snapshot("master"))
+            await until(lambda: not pods.troubles["a"], "refused")
+            assert set(mirror.told) == {()}
+            await until(lambda: mirror.told[-1], "told")
+            before = mirror.told[-1]
+            pods.troubles["a"] = [ApiError("a webhook says no", 422)] * 5
+            pods.edit("a", {"carp-role": None})
+            await until(lambda: not pods.troubles["a"], "refused")
+            assert mirror.told[-1] == before
+            await until(lambda: pods.masters() == ["a"], "put back")
 
     run(story())
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from sidecar.agent.errors import ApiError
-from sidecar.agent.retry import Loop
+from sidecar.agent.retry import Failures, Loop
 from tests.fakes.time import run
 
 
@@ -57,3 +59,23 @@ def test_a_failure_is_tried_again_and_a_wake_up_does_not_hasten_it() -> None:
         task.cancel()
 
     run(story())
+
+
+def test_what_fails_among_several_is_raised_at_the_end_by_when_it_is_worth_while_to_try_again() -> None:
+    failures = Failures()
+    failures.throw()
+    done = []
+    answers = (ApiError("no", 403), ApiError("slow", 429, retry_after=9.0), ApiError("cut"), None, ApiError("no", 404))
+    for answer in answers:
+        with failures:
+            if answer is not None:
+                raise answer
+            done.append("good")
+    assert done == ["good"]
+    with pytest.raises(ApiError, match="slow"):
+        failures.throw()
+
+
+def test_only_what_an_api_server_may_do_is_survived() -> None:
+    with pytest.raises(ZeroDivisionError), Failures():
+        raise ZeroDivisionError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from sidecar.agent.errors import ApiError
 from sidecar.agent.reconciler import Mastered
 from sidecar.agent.slices import RESYNC, Slices
 from sidecar.ipc.plan import MirrorPlan
@@ -100,6 +101,26 @@ def test_a_slice_of_pods_that_are_gone_is_claimed_by_a_newer_epoch() -> None:
     assert slice_["endpoints"][0]["addresses"] == ["10.1.0.1"]
     assert slice_["metadata"]["annotations"] == {"carp-sidecar/epoch": "8"}
     assert len(found.writes) == 2
+
+
+def test_a_slice_that_cannot_be_written_holds_up_no_other() -> None:
+    found = objects("IPv4", "IPv6")
+    found.troubles["patch", f"{SLICES}/web-carp-ipv4"] = ApiError("a webhook says no", 422)
+    bad = mastered(MirrorPlan(endpoint_slice="none-such"), group="db")
+    good = mastered(OWN, ips=("10.1.0.1", "fd00::1"))
+
+    async def story() -> None:
+        slices = Slices(found, context(OWN), lambda *_: None)  # type: ignore[arg-type]
+        task = asyncio.create_task(slices.run())
+        slices.follow((bad, good))
+        await asyncio.sleep(5)
+        assert f"{SLICES}/web-carp-ipv6" in found.found
+        del found.troubles["patch", f"{SLICES}/web-carp-ipv4"]
+        await asyncio.sleep(5)
+        assert f"{SLICES}/web-carp-ipv4" in found.found
+        task.cancel()
+
+    run(story())
 
 
 def test_what_somebody_else_made_of_it_is_put_right_some_time_later_and_nothing_is_written_otherwise() -> None:
