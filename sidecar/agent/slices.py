@@ -23,8 +23,11 @@ from sidecar.agent.reconciler import Mastered
 from sidecar.agent.retry import Failures, Loop
 from sidecar.agent.transport import APPLY_PATCH, MERGE_PATCH, Call, Transport
 
-RESYNC = 600.0
-"""Seconds after which a master looks whether its slice is as it should be, and whether the Service's ports are."""
+RESYNC = 15.0
+"""Seconds after which a master looks whether its slice is as it should be, and which Service and ports it is of.
+
+Reads only, by the master alone. A watch would tell sooner, at the price of the rights to list and to watch both.
+"""
 MANAGER = "carp-sidecar"
 """The same field manager on every node: the slice belongs to whoever is master."""
 

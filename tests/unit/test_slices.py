@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+
+import pytest
 
 from sidecar.agent.errors import ApiError
 from sidecar.agent.reconciler import Mastered
@@ -14,6 +17,7 @@ from tests.fakes.time import run
 OWN = MirrorPlan(endpoint_slice="web")
 SERVICE = "/api/v1/namespaces/edge/services/web"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/edge/endpointslices"
+SLICE = f"{SLICES}/web-carp-ipv4"
 PORTS = [
     {"name": "http", "port": 80, "targetPort": 8080},
     {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "x"},
@@ -123,19 +127,45 @@ def test_a_slice_that_cannot_be_written_holds_up_no_other() -> None:
     run(story())
 
 
-def test_what_somebody_else_made_of_it_is_put_right_some_time_later_and_nothing_is_written_otherwise() -> None:
+def emptied(found: Objects) -> None:
+    found.put(SLICE, {**found.found[SLICE], "endpoints": []})
+
+
+def deleted(found: Objects) -> None:
+    del found.found[SLICE]
+
+
+def of_another_port(found: Objects) -> None:
+    found.found[SERVICE]["spec"]["ports"] = [{"name": "http", "port": 80, "targetPort": 9090}]
+
+
+def of_a_service_made_anew(found: Objects) -> None:
+    """Its slice goes with it: the owner is another one."""
+    del found.found[SLICE]
+    found.found[SERVICE]["metadata"]["uid"] = "another"
+
+
+@pytest.mark.parametrize("change", [emptied, deleted, of_another_port, of_a_service_made_anew])
+def test_what_became_of_it_is_put_right_within_the_bound_and_nothing_is_written_otherwise(
+    change: Callable[[Objects], None],
+) -> None:
     found = objects("IPv4")
 
     async def story() -> None:
         slices = Slices(found, context(OWN), lambda *_: None)  # type: ignore[arg-type]
         task = asyncio.create_task(slices.run())
         slices.follow((mastered(OWN),))
-        await asyncio.sleep(10 * RESYNC)
+        await asyncio.sleep(3600)
         assert len(found.writes) == 1
-        path = f"{SLICES}/web-carp-ipv4"
-        found.put(path, {**found.found[path], "endpoints": []})
+        assert len(found.calls) <= 1 + 2 * (3600 / RESYNC + 1)
+        change(found)
         await asyncio.sleep(RESYNC + 1)
-        assert found.found[path]["endpoints"]
+        assert found.found[SLICE]["endpoints"]
+        port = found.found[SERVICE]["spec"]["ports"][0]
+        assert found.found[SLICE]["ports"][0]["port"] == port["targetPort"]
+        assert found.found[SLICE]["metadata"]["ownerReferences"][0]["uid"] == found.found[SERVICE]["metadata"]["uid"]
+        await asyncio.sleep(3600)
+        assert len(found.writes) == 2
         task.cancel()
 
     run(story())
