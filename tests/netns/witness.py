@@ -7,7 +7,7 @@ import re
 import signal
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sidecar.demo.answers import Answers
@@ -70,17 +70,38 @@ def doubles(answers: Answers, first: int = 0) -> list[int]:
     return sorted(probe for probe, answering in nodes.items() if len(answering) > 1)
 
 
-class Witness:
-    """Probes ``vip`` every millisecond and writes down who has which address; both from ``with`` to its end."""
+def taken_for(answers: Answers, node: str, another: str) -> Answers:
+    """Return the answers as if those of ``node`` had come from ``another``."""
+    told = (replace(answer, node=another) if answer.node == node else answer for answer in answers.received)
+    return replace(answers, received=tuple(told))
 
-    def __init__(self, prober: Prober, ledger: Path) -> None:
+
+def unanswered(answers: Answers, first: int = 0) -> int:
+    """Return how many probes, from number ``first`` to the last one that was answered, nobody answered."""
+    answered = {answer.probe for answer in answers.received if answer.probe >= first}
+    return max(answered, default=first - 1) + 1 - first - len(answered)
+
+
+class Witness:
+    """Probes ``vip`` every millisecond and writes down who has which address; both from ``with`` to its end.
+
+    ``vip6`` is probed too, more rarely.
+    """
+
+    def __init__(self, prober: Prober, prober6: Prober, ledger: Path) -> None:
         self._prober = prober
+        self._prober6 = prober6
         self._ledger = ledger
 
     @property
     def answers(self) -> Answers:
         """All that the prober has seen."""
         return self._prober.answers()
+
+    @property
+    def answers6(self) -> Answers:
+        """All that the other prober has seen."""
+        return self._prober6.answers()
 
     @property
     def events(self) -> list[Event]:
@@ -94,24 +115,25 @@ class Witness:
 
     def now(self) -> Mark:
         """Remember this moment."""
-        return Mark(len(self.answers.sent), len(self.events))
+        return Mark(len(self.answers.sent), len(self.answers6.sent), len(self.events))
 
-    def answering(self) -> str:
-        """Who answered last."""
-        latest = self._prober.latest()
-        return latest.node if latest else ""
+    def answering(self) -> set[str]:
+        """Who answered last, over IPv4 and over IPv6."""
+        latest = self._prober.latest(), self._prober6.latest()
+        return {answer.node if answer else "" for answer in latest}
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment: how many probes were sent, and how many events were told."""
+    """A moment: how many probes were sent, by IP version, and how many events were told."""
 
     probes: int
+    probes6: int
     events: int
 
 
 @contextlib.contextmanager
-def witness(lan: Lan, vip: str, directory: Path) -> Iterator[Witness]:
+def witness(lan: Lan, vip: str, vip6: str, directory: Path) -> Iterator[Witness]:
     """Look at a LAN from its client."""
     ledger = directory / "addresses"
     for number, node in enumerate(lan.nodes, start=1):
@@ -119,8 +141,8 @@ def witness(lan: Lan, vip: str, directory: Path) -> Iterator[Witness]:
     with ledger.open("wb") as file:
         monitor = lan.client.popen(["ip", "-ts", "-o", "monitor", "all-nsid", "address"], stdout=file, stderr=file)
     try:
-        with all_prober(lan, vip) as prober:
-            seen = Witness(prober, ledger)
+        with all_prober(lan, vip) as prober, all_prober(lan, vip6, interval=_RARELY) as prober6:
+            seen = Witness(prober, prober6, ledger)
             # A word to itself tells that the monitor listens.
             until(lambda: lan.nodes[0].run(_SOUND, check=False) and seen.events, "the addresses are watched")
             yield seen
@@ -129,4 +151,5 @@ def witness(lan: Lan, vip: str, directory: Path) -> Iterator[Witness]:
         monitor.wait()
 
 
+_RARELY = 0.005  # seconds
 _SOUND = ["ip", "address", "replace", "127.0.0.2/32", "dev", "lo"]

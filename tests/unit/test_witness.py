@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.demo.answers import Answer, Answers
-from tests.netns.witness import Event, doubles, events, order, shared
+from tests.netns.witness import Event, doubles, events, order, shared, taken_for, unanswered
 
 PRINTED = """\
 [2026-01-02T03:04:05.344412] [nsid 1]2: eth0    inet 10.77.0.100/32 scope global dynamic eth0\\       valid_lft 2sec
@@ -44,3 +44,15 @@ def test_only_the_same_probe_answered_by_two_counts_as_double() -> None:
     seen = answers((1, "1"), (1, "1"), (2, "1"), (2, "2"), (3, "2"))
     assert doubles(seen) == [2]
     assert doubles(seen, 3) == []
+
+
+def test_who_is_taken_for_another_is_neither_beside_it_nor_before_it() -> None:
+    seen = taken_for(answers((1, "1"), (2, "1"), (2, "3"), (3, "3"), (4, "3"), (4, "2")), "node-3", "node-2")
+    assert order(seen) == ["node-1", "node-2"]
+    assert doubles(seen) == [2]
+
+
+def test_unanswered_is_what_lies_before_the_last_answer() -> None:
+    assert unanswered(answers((1, "1"), (4, "1"), (4, "2"), (7, "1"))) == 5
+    assert unanswered(answers((1, "1"), (4, "1"), (7, "1")), 3) == 3
+    assert unanswered(answers((1, "1")), 3) == 0
