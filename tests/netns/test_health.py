@@ -89,7 +89,7 @@ def fleet(tmp_path: Path) -> Iterator[list[Member]]:
     with Lan(nodes=3, prefix="carphealth") as lan, ExitStack() as stack:
         members: list[Member] = []
         try:
-            for node, advskew in zip(lan.nodes, (0, 40, 80), strict=True):
+            for node, advskew in zip(lan.nodes, (0, 120, 240), strict=True):
                 members.append(Member(node, tmp_path, stack, advskew=advskew))
                 until(lambda: role(members[0].sidecar) == "master", "the first one is master")
             yield members
@@ -147,6 +147,11 @@ def test_probes_decide_and_where_all_fail_alike_nothing_moves(fleet: list[Member
     }
 
     # A node whose own way to the gateway is broken.
+    # (The master is well first, and has said so: before, one that is well would take over from it.)
+    first.well()
+    until(lambda: first.demotion() == 0, "the master is well again")
+    before = first.adverts()
+    until(lambda: first.adverts() > before, "it has said so")
     for each in fleet:
         each.well()
     until(lambda: demoted(0, 0, 0), "all are well again")
