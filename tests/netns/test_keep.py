@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,12 @@ def test_a_restart_within_the_lease_is_noticed_by_nobody_and_a_longer_one_is_a_t
     lan: Lan, tmp_path: Path, lease: str
 ) -> None:
     plan = settings(tmp_path, CARP_LEASE=lease)
-    with (
-        SidecarNode(lan.nodes[0], tmp_path, {**plan, "CARP_XPARAM": "said-a"}) as first,
-        SidecarNode(lan.nodes[1], tmp_path, {**plan, "CARP_XPARAM": "said-b", "CARP_ADVSKEW": "100"}) as peer,
-    ):
-        until(lambda: role(first) == "master" and role(peer) == "backup", "one master, one backup")
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(SidecarNode(lan.nodes[0], tmp_path, {**plan, "CARP_XPARAM": "said-a"}))
+        until(lambda: role(first) == "master", "the first one is master")
+        other = {**plan, "CARP_XPARAM": "said-b", "CARP_ADVSKEW": "100"}
+        peer = stack.enter_context(SidecarNode(lan.nodes[1], tmp_path, other))
+        until(lambda: role(peer) == "backup", "the other one is its backup")
         until(lambda: said(tmp_path) == ["up"] * 2, "the up command has run")
         with arp_prober(lan, VIPS[0]) as prober:
             until(lambda: len(prober.answers().received) > 50, "the VIP answers")

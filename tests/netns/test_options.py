@@ -19,6 +19,8 @@ from tests.netns.peers import Ucarp, role, status, until
 
 VIP = "10.77.0.100"
 PASSWORD = "options"
+PATIENT = {"CARP_DEAD_RATIO": "10"}
+"""A lease of 10 s, in which a new engine is there on a busy machine, too."""
 
 Start = Callable[..., SidecarNode]
 
@@ -114,7 +116,8 @@ def test_commands_run_in_order_on_start_takeover_and_stop(sidecar: Start, script
 
 
 def test_an_engine_that_is_killed_and_resumes_runs_no_command(sidecar: Start, scripts: Scripts) -> None:
-    with master_and_backup(sidecar(0, **scripts.settings("one")), sidecar(1, CARP_ADVSKEW="100")) as (one, two):
+    first, second = sidecar(0, **scripts.settings("one", **PATIENT)), sidecar(1, CARP_ADVSKEW="100", **PATIENT)
+    with master_and_backup(first, second) as (one, two):
         until(lambda: scripts.of("one") == [DOWN, UP], "its commands have run")
         os.kill(one.pids()["engine"], signal.SIGKILL)
         until(lambda: (s := status(one)) and s.reason == "resumed", "it resumes")
@@ -225,7 +228,7 @@ def test_demote_moves_the_vip_at_once_and_promote_gives_it_back_to_nobody(lan: L
 
 
 def test_a_lone_node_in_maintenance_keeps_the_vip_until_somebody_comes(lan: Lan, sidecar: Start) -> None:
-    with sidecar(0) as one:
+    with sidecar(0, **PATIENT) as one:
         until(lambda: role(one) == "master", "it is master")
         order(one, "demote")
         sent = one.group().adverts_sent
@@ -234,7 +237,7 @@ def test_a_lone_node_in_maintenance_keeps_the_vip_until_somebody_comes(lan: Lan,
         os.kill(one.pids()["engine"], signal.SIGKILL)
         until(lambda: (s := status(one)) and s.reason == "resumed", "its engine resumes")
         assert one.group().demotion == 240
-        with sidecar(1, CARP_ADVSKEW="100") as two:
+        with sidecar(1, CARP_ADVSKEW="100", **PATIENT) as two:
             until(lambda: role(two) == "master", "whoever comes takes over")
             until(lambda: role(one) == "backup", "it yields")
             two.kill_all()

@@ -29,6 +29,7 @@ def test_a_password_is_rotated_without_a_second_master(lan: Lan, tmp_path: Path)
             files[-1].write_text("old\n")
             sidecar = SidecarNode(node, tmp_path, settings | {"CARP_PASSWORD_FILE": str(files[-1])})
             sidecars.append(stack.enter_context(sidecar))
+            until(lambda: role(sidecars[0]) == "master", "the first one is master before the other one comes")
 
         def one_master() -> bool:
             roles = [role(sidecar) for sidecar in sidecars]
