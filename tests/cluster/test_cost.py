@@ -32,6 +32,11 @@ async def say_so(api: Api, name: str, role: str) -> Any:
     return pod and pod["metadata"]["labels"].get("carp-role") == role
 
 
+async def gives_reason(api: Api, name: str, reason: str) -> Any:
+    pod = await api.get(f"v1:pods/{name}")
+    return pod and pod["metadata"]["annotations"].get("carp-sidecar/reason") == reason
+
+
 def lists(each: Node) -> int:
     return each.mirror.status.requests["list", "pods", "200"]
 
@@ -117,6 +122,7 @@ def test_a_change_of_role_is_one_patch_of_each_pod_that_it_concerns(
             async with running([again]):
                 back = await count(api)
                 again.is_now("backup", "start")
+                await until(lambda: gives_reason(api, "a", "start"), "it says itself why it is none")
                 assert await patches(back) == 1, "it says itself why it is none"
                 planned = await count(api)
                 b.is_now("backup", "bow-out")

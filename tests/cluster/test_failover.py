@@ -113,7 +113,8 @@ def test_the_vip_and_the_label_follow_every_fault(fleet: Fleet, lan: Lan, tmp_pa
 
         first.kill_all()  # every process of it, so that nobody is left to relabel its pod
         fleet.settled_on("node-2")
-        assert fleet.pod("node-1")["annotations"]["carp-sidecar/reason"] == "superseded by node-2"
+        # Run late, node-2 may find node-3 master, which has relabelled the pod of the dead one by then.
+        assert fleet.pod("node-1")["annotations"]["carp-sidecar/reason"].startswith("superseded by node-")
 
         first.start()  # the preferred node returns
         fleet.settled_on("node-1")

@@ -150,7 +150,7 @@ def test_a_dead_agent_is_started_again_and_moves_nothing(tmp_path: Path) -> None
         assert (after.transitions, after.since) == (before.transitions, before.since)
         assert parent.says("the agent was ended by SIGKILL; it starts again in 0 s")
 
-    alone(plan_in(tmp_path, kubernetes=True), tmp_path, scene)
+    alone(patient(plan_in(tmp_path, kubernetes=True)), tmp_path, scene)
 
 
 def test_a_dead_engine_is_started_again_and_resumes(tmp_path: Path) -> None:
@@ -189,10 +189,17 @@ def test_so_do_all_groups_that_an_interface_can_have(tmp_path: Path) -> None:
 
     def scene(parent: Parent) -> None:
         until(lambda: all_are(parent, "master-down"), "it becomes master of all")
+        assert 0 < len(sockets(parent.child("engine"))) < 20, "they share them"
         parent.kill_child("engine")
         until(lambda: all_are(parent, "resumed"), "it is master of all again")
 
     alone(msgspec.structs.replace(plan_in(tmp_path), groups=groups), tmp_path, scene)
+
+
+def sockets(pid: int | None) -> list[str]:
+    """The sockets that a process has open."""
+    opened = (str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
+    return [name for name in opened if name.startswith("socket:")]
 
 
 def test_the_engine_hears_of_the_link(tmp_path: Path) -> None:
@@ -208,7 +215,7 @@ def test_the_engine_hears_of_the_link(tmp_path: Path) -> None:
 
 
 def test_a_vip_that_somebody_deletes_is_back_at_once_and_reported(tmp_path: Path) -> None:
-    plan = msgspec.structs.replace(plan_in(tmp_path), groups=(msgspec.structs.replace(WEB, advbase=1, dead_ratio=1),))
+    plan = msgspec.structs.replace(plan_in(tmp_path), groups=(msgspec.structs.replace(WEB, advbase=1, dead_ratio=3),))
 
     def scene(parent: Parent) -> None:
         until(parent.is_master, "it becomes master")
@@ -267,7 +274,7 @@ def test_sigusr2_to_a_lone_node_changes_nothing(tmp_path: Path) -> None:
         assert (after.role, after.transitions) == ("master", before.transitions)
         assert "10.0.0.200" in ip("address show dev near")
 
-    alone(plan_in(tmp_path), tmp_path, scene)
+    alone(patient(plan_in(tmp_path)), tmp_path, scene)
 
 
 def demotions(parent: Parent) -> list[str]:
