@@ -163,6 +163,13 @@ class Guard:
                     assert_never(change)
         return found
 
+    def disturbed(self, group: str, detail: str, now: float) -> Disturbance | None:
+        """Return what follows from what somebody did to the interface that bears the group's VIPs now, if any."""
+        lease = self._leases.get(group)
+        if lease is None or lease.since == math.inf:
+            return None
+        return self._disturbance(group, lease.index, self._groups[group][0], detail, now)
+
     def _gone(self, index: int, vip: IPInterface, detail: str, now: float) -> list[Disturbance]:
         group = self._watched(index, vip)
         if group is None:

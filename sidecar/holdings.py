@@ -66,6 +66,8 @@ class Holdings:
         self._prepared_memberships: dict[tuple[str, str], socket.socket] = {}
         self._replaced: set[str] = set()
         """Interfaces that the engine has to be told of anew."""
+        self._touched: set[int] = set()
+        """The indexes of all interfaces that changed since ``disturbed_links``."""
 
     def open(self) -> int:
         """Read the links; return the descriptor that becomes readable when one changes."""
@@ -261,6 +263,7 @@ class Holdings:
             told = self._monitor.changes()
         except LinksLostError:
             told = list(self._kernel.links())
+        self._touched |= {each.index for each in told}
         changed = []
         for each in told:
             link = self._as_known(each)
@@ -301,6 +304,11 @@ class Holdings:
     def disturbed(self) -> list[Disturbed]:
         """Return what was done to VIPs that are held; ``changed_links`` comes first."""
         return self.leases.sentry.changes(down=frozenset(name for name, link in self.links.items() if not link.up))
+
+    def disturbed_links(self) -> list[Disturbed]:
+        """Return what was done to virtual MACs that bear VIPs; ``changed_links`` comes first."""
+        touched, self._touched = self._touched, set()
+        return self.leases.look_at(touched)
 
     @property
     def _kernel(self) -> Addresses:

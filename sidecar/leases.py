@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
 
-from sidecar.ipc.messages import LeaseStatus
+from sidecar.ipc.messages import Disturbed, LeaseStatus
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net import lease
 from sidecar.net.addresses import AddressError, Addresses, IPInterface
@@ -267,6 +267,21 @@ class Leases:
         """Hide all that hold nothing."""
         for group in self._virtual:
             self.hide(group)
+
+    def look_at(self, indexes: Collection[int]) -> list[Disturbed]:
+        """See what others have done to the virtual MACs among these interfaces, all of which have changed somehow.
+
+        Return what the engine has to be told, so that it has one put right that is down under its VIPs.
+        """
+        told: list[Disturbed] = []
+        for group, virtual in self._virtual.items():
+            if virtual.index not in indexes:
+                continue
+            if group in self._ends:
+                told += self.sentry.fell(group) if virtual.fell() else []
+            elif group not in self._kept:
+                virtual.stay_hidden()
+        return told
 
     def release_all(self) -> list[str]:
         """Stop answering for all VIPs; return the groups that had some."""

@@ -88,6 +88,11 @@ class Sentry:
         assert self._monitor is not None  # noqa: S101 - narrowing; open() came first
         return self._note(self._monitor.changes(), down=down)
 
+    def fell(self, group: str) -> list[Disturbed]:
+        """Return what the engine has to be told of a virtual MAC that somebody set down under the group's VIPs."""
+        found = self._guard.disturbed(group, "somebody set the virtual MAC down", boot_time())
+        return [] if found is None else [self._report(found)]
+
     def _note(self, changes: Sequence[Change], *, down: frozenset[str] = frozenset()) -> list[Disturbed]:
         told: list[Disturbed] = []
         for found in self._guard.hear(changes, boot_time()):

@@ -324,6 +324,8 @@ class Supervisor:
             for group in self._groups:
                 if group.interface == link.name:
                     self._follow(group.name)  # what an interface bore that was replaced is gone with it
+        for disturbed in self._holdings.disturbed_links():
+            self._elector.tell(disturbed)
 
     def _addresses_changed(self) -> None:
         self._links_changed()  # a lost carrier explains a lot

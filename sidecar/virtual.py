@@ -34,6 +34,10 @@ class Virtual:
         self._arp = VirtualArp(name, index=nic, own=own, vips=vips) if vips else None
         self._mld = VirtualMld(name) if len(vips) < len(every) else None
         self._held_at = -math.inf
+        self._shown = False
+        """Shown, and neither hidden nor known to have fallen since."""
+        self._fell = False
+        """Somebody set it down, which ``show`` has put right and ``fell`` has not told yet."""
 
     @property
     def index(self) -> int:
@@ -50,20 +54,37 @@ class Virtual:
         try:
             if not self._mac.stands:
                 log.warning("somebody removed %s, the virtual MAC of group %s: it is made anew", *self._named)
+                self._shown = False
                 self._make_mac()
             if boot_time() - self._held_at >= REFRESH:
                 self._hold()
-            self._mac.set_up(up=True)
+            was_down = self._mac.set_up(up=True)
         except (VirtualMacError, OwnTableError) as error:
             return str(error)
+        self._fell = self._fell or (self._shown and was_down)
+        self._shown = True
         return None
+
+    def fell(self) -> bool:
+        """Tell whether somebody has set it down since it was shown; each time is told once."""
+        is_down = self._shown and self._mac.is_up is False
+        fell, self._fell = self._fell or is_down, False
+        self._shown = self._shown and not is_down
+        return fell
 
     def hide(self) -> None:
         """Take the MAC off the wire."""
+        self._shown = self._fell = False
         try:
             self._mac.set_up(up=False)
         except VirtualMacError as error:
             log.error("%s", error, extra={"group": self._group.name})  # noqa: TRY400 - for the operator
+
+    def stay_hidden(self) -> None:
+        """Hide it again if somebody has set it up."""
+        if self._mac.is_up:
+            log.warning("%s, the virtual MAC of group %s, was up without its VIPs: it is set down again", *self._named)
+            self.hide()
 
     def remove(self) -> None:
         """Leave nothing of it."""

@@ -14,6 +14,7 @@ That the NIC does not answer as well is up to ``net.virtual_arp``.
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
 from collections.abc import Collection, Iterable
@@ -26,6 +27,9 @@ from sidecar.protocol.types import virtual_mac
 ALIAS = "carp-sidecar"
 _NAMES_TRIED = 100
 _IFF_UP = 0x1
+_SIOCGIFFLAGS = 0x8913
+_FLAGS_REQUEST = struct.Struct("=16sH22x")
+"""struct ifreq with ifr_flags (netdevice(7))."""
 _RTM_SETLINK = 19
 _NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
 _HEADER = struct.Struct("=IHHII")
@@ -47,7 +51,7 @@ class VirtualMacError(Exception):
 class VirtualMac:
     """The macvlan of one group: ``make`` it first. ``index`` is 0 until then."""
 
-    __slots__ = ("_nic", "_up", "index", "mac", "name", "vhid")
+    __slots__ = ("_nic", "index", "mac", "name", "vhid")
 
     def __init__(self, *, nic: int, vhid: int) -> None:
         self._nic = nic
@@ -55,7 +59,6 @@ class VirtualMac:
         self.mac = virtual_mac(vhid)
         self.name = ""
         self.index = 0
-        self._up = False
 
     @property
     def stands(self) -> bool:
@@ -64,6 +67,17 @@ class VirtualMac:
             return self.index != 0 and socket.if_nametoindex(self.name) == self.index
         except OSError:
             return False
+
+    @property
+    def is_up(self) -> bool | None:
+        """Whether it is up, whoever has set it so; None: it is not there."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel:
+            try:
+                answer = fcntl.ioctl(kernel, _SIOCGIFFLAGS, _FLAGS_REQUEST.pack(self.name.encode(), 0))
+            except OSError:
+                return None
+        _, flags = _FLAGS_REQUEST.unpack(answer)
+        return bool(flags & _IFF_UP)
 
     def make(self) -> None:
         """Make it, down, or adopt what an earlier life left, as it is. Raises VirtualMacError."""
@@ -79,10 +93,10 @@ class VirtualMac:
             except OSError as error:
                 raise VirtualMacError(f"{self.name} cannot be set up: {error.strerror or error}") from error
 
-    def set_up(self, *, up: bool) -> None:
-        """Show the MAC on the wire, or hide it. Raises VirtualMacError."""
-        if up is self._up:
-            return
+    def set_up(self, *, up: bool) -> bool:
+        """Show the MAC on the wire, or hide it; return whether it was otherwise. Raises VirtualMacError."""
+        if up is self.is_up:
+            return False
         flags = _IFF_UP if up else 0
         try:
             with Rtnetlink() as kernel:
@@ -91,7 +105,7 @@ class VirtualMac:
             raise VirtualMacError(
                 f"{self.name} cannot be set {'up' if up else 'down'}: {error.strerror or error}"
             ) from error
-        self._up = up
+        return True
 
     def remove(self) -> None:
         """Delete it, and whatever else of this group's an earlier life left. Raises VirtualMacError."""
@@ -101,7 +115,7 @@ class VirtualMac:
                     kernel.ask(rtnetlink.request(rtnetlink.DELLINK, index=link["index"]))
         except OSError as error:
             raise VirtualMacError(f"{self.name or 'a macvlan'} cannot be removed: {error.strerror or error}") from error
-        self.index, self._up = 0, False
+        self.index = 0
 
     def _create(self, kernel: Rtnetlink) -> None:
         taken = {name for _, name in socket.if_nameindex()}
@@ -116,7 +130,7 @@ class VirtualMac:
             ("IFLA_LINKINFO", {"attrs": macvlan}),
         ]
         kernel.ask(rtnetlink.request(rtnetlink.NEWLINK, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, attributes=made))
-        self.index, self._up = socket.if_nametoindex(self.name), False
+        self.index = socket.if_nametoindex(self.name)
         alias = [("IFLA_IFALIAS", ALIAS)]
         kernel.ask(rtnetlink.request(rtnetlink.NEWLINK, index=self.index, attributes=alias))
 
@@ -129,7 +143,6 @@ class VirtualMac:
 
     def _adopt(self, link: Any) -> None:  # noqa: ANN401 - pyroute2 has no types
         self.name, self.index = link.get_attr("IFLA_IFNAME"), link["index"]
-        self._up = bool(link["flags"] & _IFF_UP)
 
     def is_(self, link: Any) -> bool:  # noqa: ANN401 - as above
         """Tell whether a link is this one, of whatever life of ours."""

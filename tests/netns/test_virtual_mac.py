@@ -139,6 +139,32 @@ def test_the_vips_stay_where_the_client_learnt_them_whatever_happens(two: Two, t
     nobody_said_otherwise(tmp_path / "lan.pcap", {node.mac for node in two.lan.nodes})
 
 
+def test_a_macvlan_that_somebody_sets_down_or_up_is_put_right_and_the_first_is_reported(two: Two) -> None:
+    two.first.start()
+    until(lambda: role(two.first) == "master", "the first is master")
+    two.second.start()
+    until(lambda: role(two.second) == "backup", "the second is backup")
+    two.ask()
+    assert two.answered_by(two.first)
+    before = two.first.group()
+    for number in (1, 2):
+        two.first.node.run(["ip", "link", "set", "carp42", "down"])
+        until(lambda: two.shows(two.first), "it is up again")
+        until(lambda n=number: two.first.group().disturbances == n, "it is counted once")  # type: ignore[misc]
+        until(lambda n=number: two.first.group().announcements > before.announcements + n - 1, "it is announced")  # type: ignore[misc]
+        until(lambda: two.answered_by(two.first), "both VIPs answer again")
+    after = two.first.group()
+    assert (after.role, after.transitions) == ("master", before.transitions)
+    assert (after.disturbances, after.disturbance) == (2, "somebody set the virtual MAC down on carp42")
+    assert "somebody set the virtual MAC down on carp42; it is put back and announced again" in two.first.log
+
+    two.second.node.run(["ip", "link", "set", "carp42", "up"])
+    until(lambda: not two.shows(two.second), "it is hidden on a backup")
+    assert "carp42, the virtual MAC of group default, was up without its VIPs: it is set down again" in two.second.log
+    assert two.second.group().disturbances == 0
+    assert two.answered_by(two.first)
+
+
 def nobody_is_there(two: Two, path: Path) -> None:
     """See that what a killed sidecar leaves is mute: to whoever asks for the VIPs, or speaks to the virtual MAC."""
     node, client, asked = two.second.node, two.lan.client, [ip_address(vip) for vip in (VIP, VIP6)]

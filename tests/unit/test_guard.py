@@ -61,6 +61,17 @@ def test_a_vip_that_somebody_deletes_is_told_once_until_it_is_back() -> None:
     assert guard.hear([seen(), gone()], 1.1) != []
 
 
+def test_an_interface_that_somebody_sets_down_is_told_once_until_the_vips_are_bound_anew() -> None:
+    guard = holding()
+    down = Disturbance(group="web", index=2, vip=VIP, detail="somebody set it down", weight=Weight.REPORT)
+    assert guard.disturbed("web", "somebody set it down", 1.0) == down
+    assert guard.disturbed("web", "somebody set it down", 1.0) is None
+    assert guard.hear([gone(VIP6)], 1.0) == []  # the kernel takes IPv6 addresses off with it
+    guard.bind(now=1.0)
+    assert guard.disturbed("web", "somebody set it down", 1.1) == down
+    assert guard.disturbed("db", "somebody set it down", 1.1) is None  # it holds none
+
+
 def test_what_this_node_released_or_never_had_is_nobodys_doing() -> None:
     guard = holding()
     guard.released("web")

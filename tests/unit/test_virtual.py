@@ -78,6 +78,42 @@ def test_one_that_somebody_removed_is_made_anew(caplog: pytest.LogCaptureFixture
     assert caplog.messages == ["somebody removed carp42, the virtual MAC of group web: it is made anew"]
 
 
+def test_one_that_somebody_set_down_is_told_once_and_is_up_again_with_the_next_lease() -> None:
+    def scene(virtual: Virtual) -> None:
+        assert not virtual.fell()  # hidden, not fallen
+        virtual.show()
+        assert not virtual.fell()
+        ip("link set carp42 down")
+        assert [virtual.fell(), virtual.fell()] == [True, False]
+        assert (virtual.show(), up()) == (None, True)
+        assert not virtual.fell()  # it was told
+        ip("link set carp42 down")
+        assert (virtual.show(), up()) == (None, True)
+        assert [virtual.fell(), virtual.fell()] == [True, False]  # a renewal came first
+        ip("link set carp42 down")
+        assert virtual.fell()
+        ip("link set carp42 down")
+        virtual.hide()
+        assert not virtual.fell()
+
+    made(scene)
+
+
+def test_one_that_somebody_set_up_is_hidden_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    def scene(virtual: Virtual) -> None:
+        virtual.stay_hidden()
+        ip("link set carp42 up")
+        virtual.hide()
+        assert not up()
+        assert caplog.messages == []
+        ip("link set carp42 up")
+        virtual.stay_hidden()
+        assert not up()
+
+    made(scene)
+    assert caplog.messages == ["carp42, the virtual MAC of group web, was up without its VIPs: it is set down again"]
+
+
 def test_one_that_cannot_be_shown_says_why_and_hiding_it_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     def scene(virtual: Virtual) -> None:
         virtual.show()

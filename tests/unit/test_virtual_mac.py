@@ -50,9 +50,11 @@ def test_it_is_made_down_shown_hidden_and_removed() -> None:
         assert made["linkinfo"]["info_data"]["mode"] == "bridge"
         assert made["inet6_addr_gen_mode"] == "none"
         assert "UP" not in made["flags"]
-        for up in (True, True, False):
-            mac.set_up(up=up)
-            assert ("UP" in link("carp42")["flags"]) is up
+        for up, news in ((True, True), (True, False), (False, True)):
+            assert mac.set_up(up=up) is news
+            assert (("UP" in link("carp42")["flags"]), mac.is_up) == (up, up)
+        ip("link set carp42 up")  # whoever has set it so, what counts is how it is
+        assert (mac.is_up, mac.set_up(up=False), mac.is_up) == (True, True, False)
         assert [setting(f"net.ipv4.conf.carp42.{each}") for each in ("rp_filter", "arp_ignore")] == ["2", "1"]
         assert [setting(f"net.ipv4.conf.near.{each}") for each in ("rp_filter", "arp_ignore")] == [
             setting(f"net.ipv4.conf.default.{each}") for each in ("rp_filter", "arp_ignore")
@@ -126,7 +128,7 @@ def test_one_that_somebody_removed_stands_no_more_and_cannot_be_shown() -> None:
         mac = VirtualMac(nic=nic, vhid=42)
         mac.make()
         ip("link del carp42")
-        assert not mac.stands
+        assert (mac.stands, mac.is_up) == (False, None)
         with pytest.raises(VirtualMacError, match=r"^carp42 cannot be set up: "):
             mac.set_up(up=True)
         mac.remove()
