@@ -41,11 +41,16 @@ class _Condition(msgspec.Struct):
     status: str
 
 
+_ENDED = frozenset({"Succeeded", "Failed"})
+"""Phases of a pod that runs no more and never again."""
+
+
 class _Ip(msgspec.Struct):
     ip: str
 
 
 class _Status(msgspec.Struct):
+    phase: str = ""
     conditions: list[_Condition] = []
     pod_ip: str = msgspec.field(name="podIP", default="")
     pod_ips: list[_Ip] = msgspec.field(name="podIPs", default_factory=list)
@@ -183,6 +188,7 @@ def _pod(item: _Pod) -> Pod:
         labels=found.labels,
         annotations=found.annotations,
         terminating=found.deletion_timestamp is not None,
+        ended=status.phase in _ENDED,
         ready=said.get("Ready") != "False",
         conditions={type_: text for type_, text in said.items() if type_.startswith(PREFIX)},
         ips=tuple(each.ip for each in status.pod_ips) or ((status.pod_ip,) if status.pod_ip else ()),

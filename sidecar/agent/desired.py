@@ -28,7 +28,10 @@ POLITE = frozenset({Reason.BOW_OUT, Reason.HANDED_OVER, Reason.PREEMPT, Reason.S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """What the mirror reads of a pod. ``ready`` is its Ready condition, ``conditions`` are our own: type to status."""
+    """What the mirror reads of a pod. ``ready`` is its Ready condition, ``conditions`` are our own: type to status.
+
+    ``ended`` tells that its containers have, for good: an evicted pod stays like that until somebody deletes it.
+    """
 
     name: str
     resource_version: str
@@ -36,6 +39,7 @@ class Pod:
     annotations: Mapping[str, str]
     uid: str = ""
     terminating: bool = False
+    ended: bool = False
     ready: bool = True
     conditions: Mapping[str, str] = field(default_factory=dict)
     ips: tuple[str, ...] = ()
@@ -43,7 +47,7 @@ class Pod:
     @property
     def lives(self) -> bool:
         """Tell whether Kubernetes believes that it runs."""
-        return self.ready and not self.terminating
+        return self.ready and not self.terminating and not self.ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -277,7 +277,8 @@ class Reconciler:
 
     def _name_for(self, order: _Order) -> str:
         """Return the pod that others are told of as the new master."""
-        return order.targets[0].name if order.targets else self._plan.pod_name
+        running = [pod.name for pod in order.targets if not pod.ended]
+        return (running or [pod.name for pod in order.targets] or [self._plan.pod_name])[0]
 
     async def _write(self, orders: Sequence[_Order], failures: Failures) -> tuple[bool, list[_Order]]:
         """Have each pod of this node say of all groups what differs, in one patch.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -109,7 +109,7 @@ class Slices:
         self._done = {name: done for name, done in self._done.items() if name in {e.group.name for e in self._wanted}}
         failures = Failures()
         for each in self._wanted:
-            claim = (each.epoch, tuple((pod.uid, pod.ips) for pod in each.targets))
+            claim = (each.epoch, tuple((pod.uid, pod.ips) for pod in _serving(each.targets)))
             if self._done.get(each.group.name) != claim:
                 with failures:
                     await self._write(each)
@@ -188,7 +188,7 @@ class Slices:
                 "nodeName": each.node,
                 "targetRef": {"kind": "Pod", "namespace": self._namespace, "name": pod.name, "uid": pod.uid},
             }
-            for pod in each.targets
+            for pod in _serving(each.targets)
             if (address := _address(pod, version))
         ]
 
@@ -227,6 +227,12 @@ class Slices:
 
 def _name(service: str, family: str) -> str:
     return f"{service}-carp-{family.lower()}"
+
+
+def _serving(targets: Sequence[Pod]) -> Sequence[Pod]:
+    """Return the pods that have not ended, and of them those that are not about to, unless there is no other."""
+    running = [pod for pod in targets if not pod.ended]
+    return [pod for pod in running if not pod.terminating] or running
 
 
 def _address(pod: Pod, version: int) -> str | None:

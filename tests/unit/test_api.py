@@ -92,6 +92,15 @@ def test_pods_are_listed_by_label_and_field() -> None:
     assert call.query == (("labelSelector", "carp-role=master"), ("fieldSelector", "spec.nodeName=n"))
 
 
+@pytest.mark.parametrize(("phase", "ended"), [("Failed", True), ("Succeeded", True), ("Running", False), ("", False)])
+def test_a_pod_whose_containers_are_over_for_good_has_ended(phase: str, ended: bool) -> None:
+    """An evicted one need not have any condition."""
+    evicted = {**POD, "status": {"phase": phase}}
+    transport = FakeTransport(json.dumps({"items": [evicted]}).encode())
+    (found,) = asyncio.run(pods(transport).list(Which())).items
+    assert (found.ended, found.lives) == (ended, not ended)
+
+
 def test_no_pods_is_no_error() -> None:
     assert asyncio.run(pods(FakeTransport(b'{"items":null}')).list(Which())) == Listed((), "")
 

@@ -145,7 +145,7 @@ def test_a_newer_claim_is_contradicted_once_and_then_stands() -> None:
     assert another.defers_to is None
 
 
-@pytest.mark.parametrize("changes", [{"terminating": True}, {"ready": False}])
+@pytest.mark.parametrize("changes", [{"terminating": True}, {"ready": False}, {"ended": True}])
 def test_the_claim_of_the_dead_does_not_stand(changes: dict[str, bool]) -> None:
     own, newer = claiming("a", "5", since=SINCE), claiming("b", "6", **changes)
     answered = {desired.mastership_of(newer, ALONE)}

@@ -247,6 +247,26 @@ def test_a_pod_that_cannot_be_written_holds_up_no_other_and_nothing_beyond_them(
     run(story())
 
 
+def test_others_are_not_told_of_a_pod_that_has_ended_as_the_master() -> None:
+    pods = FakePods()
+    for name in ("app-1", "app-2"):
+        pods.add(name, {"app": "web"}, node="node-a")
+    pods.edit("app-1", {}, ended=True)
+    group = msgspec.structs.replace(GROUP, mirror=MirrorPlan(target_selector="app=web"))
+
+    async def story() -> None:
+        mirror = agent(pods, groups=[group])
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("master"))
+            await until(lambda: mirror.told and mirror.told[-1], "told")
+            assert [each.holder for each in mirror.told[-1]] == ["app-2"]
+            pods.edit("app-2", {}, ended=True)
+            await asyncio.sleep(1)
+            assert [each.holder for each in mirror.told[-1]] == ["app-1"]
+
+    run(story())
+
+
 def test_what_none_of_the_pods_takes_is_not_told_but_what_they_said_before_stands(pods: FakePods) -> None:
     async def story() -> None:
         mirror = agent(pods)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -75,6 +76,47 @@ def test_a_master_without_an_address_leaves_the_old_one() -> None:
     found = objects("IPv4")
     run(owned(found, mastered(OWN), mastered(OWN, epoch=2, ips=())))
     assert found.found[f"{SLICES}/web-carp-ipv4"]["endpoints"][0]["addresses"] == ["10.1.0.1"]
+
+
+def test_pods_that_have_ended_and_those_about_to_are_left_out_where_another_one_runs() -> None:
+    found = objects("IPv4")
+
+    def served(*pods: dict[str, bool]) -> list[str]:
+        """The addresses, given what the pods 10.1.0.0, 10.1.0.1 and so on are."""
+        each = mastered(OWN)
+        (pod,) = each.targets
+        targets = tuple(
+            dataclasses.replace(pod, name=f"p{n}", uid=f"u{n}", ips=(f"10.1.0.{n}",), **changes)  # type: ignore[arg-type]
+            for n, changes in enumerate(pods)
+        )
+        run(owned(found, dataclasses.replace(each, targets=targets)))
+        return [endpoint["addresses"][0] for endpoint in found.found[SLICE]["endpoints"]]
+
+    ended, going = {"ended": True}, {"terminating": True}
+    assert served(ended, {}, going, {}) == ["10.1.0.1", "10.1.0.3"]
+    assert served(ended, going) == ["10.1.0.1"]
+    assert served({}) == ["10.1.0.0"]
+    assert served(ended, ended) == ["10.1.0.0"], "never none"
+
+
+def test_one_that_ends_is_left_out_at_once() -> None:
+    found = objects("IPv4")
+
+    async def story() -> None:
+        slices = Slices(found, context(OWN), lambda *_: None)  # type: ignore[arg-type]
+        task = asyncio.create_task(slices.run())
+        both = mastered(OWN)
+        other = dataclasses.replace(both.targets[0], name="b", uid="b", ips=("10.1.0.2",))
+        slices.follow((dataclasses.replace(both, targets=(*both.targets, other)),))
+        await asyncio.sleep(1)
+        assert len(found.found[SLICE]["endpoints"]) == 2
+        ended = dataclasses.replace(other, ended=True)
+        slices.follow((dataclasses.replace(both, targets=(*both.targets, ended)),))
+        await asyncio.sleep(1)
+        assert len(found.found[SLICE]["endpoints"]) == 1
+        task.cancel()
+
+    run(story())
 
 
 def test_a_late_write_never_overwrites_a_newer_truth() -> None:
