@@ -16,8 +16,7 @@ PATIENT_REFUSALS = 10
 LONGEST_RETRY_AFTER = 60.0
 """Seconds of a Retry-After that are believed."""
 
-REFUSALS = frozenset({401, 403, 404})
-"""Statuses that a person has to see to."""
+_REFUSALS = frozenset({401, 403, 404})
 
 
 class Backoff:
@@ -33,7 +32,7 @@ class Backoff:
     def after(self, error: ApiError | None) -> float:
         """Return the seconds to wait after a failure, at least what the server asked for; None: it ended too soon."""
         status = None if error is None else error.status
-        self._refusals = self._refusals + 1 if status in REFUSALS else 0
+        self._refusals = self._refusals + 1 if status in _REFUSALS else 0
         longest = REFUSED_DELAY if self._refusals > PATIENT_REFUSALS else self._longest
         self._delay = min(longest, self._delay * 2) if self._delay else FIRST_DELAY
         asked_for = min(error.retry_after, LONGEST_RETRY_AFTER) if error is not None else 0.0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import msgspec
+
+_PASSING = frozenset({HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 class ApiError(Exception):
@@ -20,6 +23,11 @@ class ApiError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.right = right
+
+    @property
+    def passes(self) -> bool:
+        """Tell whether the same call may well work a moment later, without anybody's doing."""
+        return self.status is None or self.status in _PASSING or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class _Status(msgspec.Struct):

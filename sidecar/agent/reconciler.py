@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 GRACE = 0.5
 """Seconds that a winner gives a master that is alive to say itself that it is none any more."""
+BUSY = 2.0
+"""Seconds that our own label waits for a server that does not relabel the dead now, and may a moment later."""
 _QUIET = 60.0
 """Seconds without an edit by somebody else after which the next one is news."""
 _NOT_FOUND, _CONFLICT = 404, 409
@@ -69,6 +71,8 @@ class _Members:
     patient_until: float
     answered: set[Mastership]
     accused_at: float = math.inf
+    busy_since: float = math.inf
+    """Since when the server does not relabel the others, though it may soon."""
 
 
 class Reconciler:
@@ -250,7 +254,8 @@ class Reconciler:
     async def _repair(self, orders: Sequence[_Order], failures: Failures) -> list[_Order]:
         """Relabel the superseded pods, each only as we read it; return which groups may go on.
 
-        Where it may still work, ours has to wait. Where it is refused, two pods that say master are better than none.
+        Where it may still work, ours has to wait, if not for long. Where it is refused, two pods that say master are
+        better than none.
         """
         ready: list[_Order] = []
         for order in orders:
@@ -258,22 +263,32 @@ class Reconciler:
             said = desired.demoted(by=self._name_for(order), using=using)
             fault = await self._relabel(order.stale, self._with_condition(said, using, order.role), group=using.group)
             failures.note(fault)
-            if fault is None or fault.status not in (None, _CONFLICT):
+            if not self._may_work_yet(order.role.name, fault):
                 ready.append(order)
         return ready
 
+    def _may_work_yet(self, group: str, fault: ApiError | None) -> bool:
+        """Tell whether the dead of a group are still to be relabelled before our own may say master."""
+        if fault is None or not fault.passes:
+            return False
+        if fault.status in (None, _CONFLICT):
+            return True  # ours would not arrive either, or it is read anew
+        others, now = self._members[group], asyncio.get_running_loop().time()
+        others.busy_since = min(others.busy_since, now)
+        return now + fault.retry_after - others.busy_since < BUSY
+
     async def _relabel(self, stale: Sequence[Pod], said: Metadata, *, group: str) -> ApiError | None:
-        failed: ApiError | None = None
+        failures = Failures()
         for pod in stale:
             try:
                 after = await self._patch(pod, said, unchanged=True)
             except ApiError as error:
                 if error.status != _NOT_FOUND:  # a pod that is gone says nothing any more
-                    failed = error
+                    failures.note(error)
                 continue
             self._members[group].follower.wrote(after)
             log.info("pod %s still said master; relabelled", pod.name, extra={"group": group})
-        return failed
+        return failures.error
 
     def _name_for(self, order: _Order) -> str:
         """Return the pod that others are told of as the new master."""

@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-from sidecar.agent.backoff import REFUSALS, Backoff
+from sidecar.agent.backoff import Backoff
 from sidecar.agent.errors import ApiError
 
 
 class Failures:
     """Keeps the ApiErrors of several things, each done inside ``with``, so that one does not hold up the others.
 
-    ``error`` is the one that says best when to try again: no refusal, by the longest time that the server asked for.
+    ``error`` is the one that says best when to try again: rather one that passes, by the longest time asked for.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Failures:
 
 
 def _urgency(error: ApiError) -> tuple[bool, float]:
-    return error.status not in REFUSALS, error.retry_after
+    return error.passes, error.retry_after
 
 
 class Loop:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sidecar.agent.errors import Asked, refusal
+from sidecar.agent.errors import ApiError, Asked, refusal
 
 ASKED = Asked(right="patch endpointslices", what="EndpointSlice edge/web", namespace="edge")
 
@@ -44,3 +44,11 @@ def test_for_what_belongs_to_no_namespace_the_remedy_is_a_cluster_role() -> None
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("", 0.0), ("-1", 0.0), ("Wed, 21 Oct", 0.0), ("²", 0.0)])
 def test_how_long_to_stay_away(header: str, seconds: float) -> None:
     assert refusal(429, b"{}", ASKED, retry_after=header).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "passes"),
+    [(None, True), (409, True), (429, True), (500, True), (504, True), (400, False), (403, False), (422, False)],
+)
+def test_some_faults_are_over_without_anybodys_doing(status: int | None, passes: bool) -> None:
+    assert ApiError("x", status).passes is passes

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from sidecar.agent.errors import ApiError
-from sidecar.agent.reconciler import GRACE
+from sidecar.agent.reconciler import BUSY, GRACE
 from sidecar.agent.state import ApiState
 from sidecar.ipc.messages import MirroredGroup, Snapshot
 from sidecar.ipc.plan import MirrorPlan
@@ -444,6 +444,47 @@ def test_where_the_dead_cannot_be_relabelled_the_living_is_all_the_same(pods: Fa
             b.reconciler.offer(snapshot("master", reason="master-down"))
             await until(lambda: "b" in pods.masters(), "b")
             assert b.status.api is ApiState.FAILING
+
+    run(story())
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_one_that_is_not_relabelled_at_once_is_a_moment_later_and_never_are_there_two(
+    pods: FakePods, status: int
+) -> None:
+    """The write that fails stands between two that work."""
+    run(mirrored(pods, "a", snapshot("master")))
+    said = pods.pods["a"].annotations
+    for name in "cd":
+        pods.add(name, {"carp-role": "master"}, said)
+    pods.troubles["c"] = [ApiError("the API server is busy", status)]
+
+    async def story() -> None:
+        b = agent(pods, "b")
+        async with running(b):
+            pods.history.clear()
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            assert await until(lambda: pods.masters() == ["b"], "b", within=2) < BUSY
+            assert not [masters for masters in pods.history if "b" in masters and len(masters) > 1]
+            assert [write.pod for write in pods.writes[-4:]] == ["a", "d", "c", "b"]
+
+    run(story())
+
+
+@pytest.mark.parametrize(("fault", "within"), [({}, BUSY + 1.5), ({"retry_after": 30.0}, 0.5)])
+def test_one_that_is_never_relabelled_holds_the_living_back_for_a_moment_only(
+    pods: FakePods, fault: dict[str, float], within: float
+) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+    pods.troubles["a"] = [ApiError("the API server is busy", 503, **fault)] * 1000
+
+    async def story() -> None:
+        b = agent(pods, "b")
+        async with running(b):
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await until(lambda: "b" in pods.masters(), "b", within=within)
+            pods.troubles.clear()
+            await until(lambda: pods.masters() == ["b"], "b alone", within=32)
 
     run(story())
 

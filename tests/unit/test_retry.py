@@ -65,7 +65,7 @@ def test_what_fails_among_several_is_raised_at_the_end_by_when_it_is_worth_while
     failures = Failures()
     failures.throw()
     done = []
-    answers = (ApiError("no", 403), ApiError("slow", 429, retry_after=9.0), ApiError("cut"), None, ApiError("no", 404))
+    answers = (ApiError("no", 403), ApiError("slow", 429, retry_after=9.0), ApiError("cut"), None, ApiError("no", 422))
     for answer in answers:
         with failures:
             if answer is not None:
