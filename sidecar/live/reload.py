@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 HAND_OVER_WITHIN = 3.0
 """Seconds that the engine has for the groups that end; then it is started anew, with the new settings."""
+JUDGED_AGAIN_AFTER = 60.0
+"""Seconds after which refused settings are judged again: an interface may have come, a node be less busy."""
 _LINES_AT_MOST, _LINE_AT_MOST = 20, 500
 """Of what is wrong, in the status."""
 
@@ -81,6 +83,7 @@ class Reload:
         self._clock = clock
         self._change: _Change | None = None
         self._asked = False
+        self._again_at = math.inf
         self._again = False
         """Something has changed since the change began that is under way."""
 
@@ -101,6 +104,7 @@ class Reload:
         if self._trials is not None:
             self._trials.kill()
         self._trials = self._change = None
+        self._again_at = math.inf
 
     def read_anew(self) -> None:
         """Read the settings now, and say what came of it, as a SIGHUP asks for."""
@@ -144,13 +148,17 @@ class Reload:
     def next(self) -> float:
         """Return when ``tick`` is due (monotonic seconds), infinity if it is not."""
         trials = math.inf if self._trials is None else self._trials.next()
-        return min(self._files.next(), trials, math.inf if self._change is None else self._change.ends_by)
+        change = math.inf if self._change is None else self._change.ends_by
+        return min(self._files.next(), trials, self._again_at, change)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         self._files.tick(now)
         if self._trials is not None:
             self._trials.tick(now)
+        if now >= self._again_at:
+            self._again_at = math.inf
+            self._changed()
         if self._change is not None and now >= self._change.ends_by:
             self._change.ends_by = math.inf
             log.error("the engine does not hand over the groups that end; it is started anew")
@@ -168,6 +176,7 @@ class Reload:
 
     def _judged(self, verdict: Verdict) -> None:
         asked, self._asked = self._asked, False
+        self._again_at = math.inf
         if verdict.files:
             self._files.follow(verdict.files)
         plan = verdict.plan
@@ -195,7 +204,8 @@ class Reload:
         self._begin(wanted, found)
 
     def _refuse(self, lines: tuple[str, ...], *, aloud: bool) -> None:
-        """Let everything be as it is, and say why, once."""
+        """Let everything be as it is, and say why, once; what is wrong may not be the settings' fault, and pass."""
+        self._again_at = self._clock() + JUDGED_AGAIN_AFTER
         errors = tuple(line[:_LINE_AT_MOST] for line in lines[:_LINES_AT_MOST])
         if aloud or errors != self.status.errors:
             for line in lines:

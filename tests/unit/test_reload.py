@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -21,7 +23,7 @@ from sidecar.ipc.messages import (
     StopGroup,
 )
 from sidecar.ipc.plan import GroupPlan, Plan
-from sidecar.live.reload import HAND_OVER_WITHIN, Parts, Reload
+from sidecar.live.reload import HAND_OVER_WITHIN, JUDGED_AGAIN_AFTER, Parts, Reload
 from sidecar.live.verdict import Verdict
 from sidecar.reactor import Reactor
 from tests.fakes.plans import group_plan, node_plan
@@ -192,6 +194,30 @@ def test_mistakes_are_said_once_and_change_nothing(site: Site, caplog: pytest.Lo
     assert (site.reload.status.errors, site.reload.status.refused_since) == ((), None)
     site.judged(node_plan(WEB, DB))
     assert len(caplog.messages) == 5
+
+
+def test_what_is_refused_is_judged_again_each_minute_for_it_may_not_be_the_settings_fault(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+    monkeypatch.setattr(site.reload, "_trials", trials := Mock(**{"next.return_value": math.inf}))
+    trials.begin.side_effect = lambda: begun.append(site.now)
+    assert site.reload.next() == math.inf
+    for minute in (0, 1, 2):
+        site.judged(None, "groups[0].interface: eth7 is not there")
+        assert site.reload.next() == site.now + JUDGED_AGAIN_AFTER
+        site.now += JUDGED_AGAIN_AFTER - 1
+        site.reload.tick(site.now)
+        assert len(begun) == minute
+        site.now += 1
+        site.reload.tick(site.now)
+        site.reload.tick(site.now)
+        assert len(begun) == minute + 1
+        assert site.reload.next() == math.inf, "until there is a verdict"
+    assert len([line for line in caplog.messages if "are refused" in line]) == 1
+    assert site.judged(node_plan(OTHER_SKEW, DB))
+    assert site.reload.next() == math.inf
+    assert len(begun) == 3
 
 
 def test_the_mirror_is_told_of_each_refusal_and_of_its_end_and_of_nothing_twice(site: Site) -> None:
