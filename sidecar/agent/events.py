@@ -204,7 +204,9 @@ class Events:
         if event.kind == "Pod" and self._pod is not None:
             about = {"kind": "Pod", "apiVersion": "v1", "name": self._pod.name, "uid": self._pod.uid}
         else:
-            about = {"kind": "Node", "apiVersion": "v1", "name": node, "uid": node}  # as the kubelet has it
+            # As the kubelet has it, but for the namespace: without one the server takes it in ``default`` alone, where
+            # we have no rights; with one `kubectl describe node` does not find it (docs/kubernetes.md).
+            about = {"kind": "Node", "apiVersion": "v1", "name": node, "uid": node}
         return {
             "metadata": {"name": event.name, "namespace": plan.pod_namespace},
             "involvedObject": {**about, "namespace": plan.pod_namespace},

@@ -129,6 +129,10 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
             assert pod is not None
             assert first["involvedObject"]["uid"] == pod["metadata"]["uid"]
             assert events["Node/node-a", "TookVIP"]["involvedObject"]["uid"] == "node-a"
+            of_node = "v1:events?fieldSelector=involvedObject.kind%3DNode,involvedObject.name%3Dnode-a"
+            assert len((await api.get(of_node) or {})["items"]) == 4, "as docs/kubernetes.md asks for them"
+            described = await api.get(f"{of_node},involvedObject.namespace%3D")
+            assert (described or {})["items"] == [], "which is why `kubectl describe node` shows none"
             for each in (a, b):
                 assert each.mirror.status.missing_rights == set()
 
