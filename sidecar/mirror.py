@@ -103,6 +103,7 @@ class Mirror:
                     groups=() if plan.kubernetes is None else _mirrored(plan),
                     former=self._former,
                     http_listen=plan.http_listen,
+                    pod=plan.pod,
                     health=plan.health,
                     failing=self._failing,
                 )

@@ -17,7 +17,9 @@ CHART = ROOT / "charts/carp-sidecar"
 MANIFESTS = ROOT / "manifests"
 
 _HELMS = re.compile(
-    r"^ *(helm\.sh/chart|app\.kubernetes\.io/(version|managed-by)|namespace): .*\n|^# Source: .*\n",
+    r"^ *(helm\.sh/chart|app\.kubernetes\.io/(version|managed-by)|namespace): .*\n|^# Source: .*\n"
+    # The probe names the DaemonSet, which a kustomization may put into another namespace and give a prefix.
+    r"|^ *# Another sidecar may have the port.*\n|(?<=path: /readyz)\?.*",
     re.M,
 )
 

@@ -2,6 +2,8 @@
 
 On loopback a page of anywhere, open in a browser of this machine, could reach it under a name of its own that it has
 resolve to 127.0.0.1 (DNS rebinding): there only loopback's own names are answered.
+
+A port is the node's, and another sidecar may have it: a probe that says whose pod it means is not answered for another.
 """
 
 from __future__ import annotations
@@ -40,14 +42,18 @@ HEADERS = {
 
 
 class Listener:
-    """Serves ``site`` at ``where`` (``address:port``). ``run`` goes on until it is cancelled."""
+    """Serves ``site`` at ``where`` (``address:port``) for ``pod`` (``namespace/name``, "" where that is not known).
 
-    def __init__(self, where: str, site: Site) -> None:
+    ``run`` goes on until it is cancelled.
+    """
+
+    def __init__(self, where: str, site: Site, *, pod: str = "") -> None:
         host, _, port = where.rpartition(":")
         self._where = where
         self._address = ip_address(host.strip("[]"))
         self._port = int(port)
         self._site = site
+        self._pod = pod
 
     async def run(self) -> None:
         """Listen, as soon as the port is free."""
@@ -92,7 +98,17 @@ class Listener:
         host = request.headers.get("Host", "")
         if self._address.is_loopback and not names_loopback(host):
             return Answer(421, TEXT, b"ask for localhost or a loopback address: this listener is for this node\n", {})
+        daemonset = request.query.get("daemonset")
+        if daemonset is not None and not is_of(self._pod, daemonset):
+            who = self._pod or "a sidecar of no pod"
+            text = f"{who} answers at this port: give each sidecar on this node its own, by CARP_HTTP_LISTEN\n"
+            return Answer(503, TEXT, text.encode(), {})
         return None
+
+
+def is_of(pod: str, daemonset: str) -> bool:
+    """Tell whether ``pod`` is one of ``daemonset``: both are ``namespace/name``, and a pod's name has one part more."""
+    return "-" in pod and pod.rpartition("-")[0] == daemonset
 
 
 def names_loopback(host: str) -> bool:

@@ -71,7 +71,7 @@ async def _run(channel: Channel) -> int:
         if start.health:
             await stack.enter_async_context(_probing(start, channel, inbox, mirror))
         if start.http_listen:
-            await stack.enter_async_context(_listening(start.http_listen, engine, mirror))
+            await stack.enter_async_context(_listening(start, engine, mirror))
         return await _serve(inbox, engine, mirror)
 
 
@@ -150,13 +150,13 @@ async def _probing(
 
 
 @contextlib.asynccontextmanager
-async def _listening(where: str, engine: Engine, mirror: _Mirror | None) -> AsyncIterator[None]:
+async def _listening(start: StartAgent, engine: Engine, mirror: _Mirror | None) -> AsyncIterator[None]:
     """Serve HTTP."""
     from sidecar.agent.listener import Listener  # noqa: PLC0415 - aiohttp's server takes its memory where it is used
     from sidecar.agent.site import Site  # noqa: PLC0415 - as above
 
     site = Site(engine) if mirror is None else Site(engine, mirror=mirror.status, pods=mirror.pods)
-    work = asyncio.create_task(Listener(where, site).run())
+    work = asyncio.create_task(Listener(start.http_listen, site, pod=start.pod).run())
     try:
         yield
     finally:

@@ -136,6 +136,7 @@ def load(
             groups=tuple(plan for plan in plans if plan is not None),
             kubernetes=kubernetes,
             http_listen=_http_listen(keys, shared),
+            pod=_pod(environment),
             files=files,
             health=health_of(placed),
         ),
@@ -326,6 +327,11 @@ def _check_label(role_label: str, every: Sequence[Group], *, shared: Layer, prob
 def _value(layer: Layer, field: str) -> str | None:
     setting = layer.get(field)
     return setting.value if setting is not None and setting.state is State.GIVEN else None
+
+
+def _pod(environment: Layer) -> str:
+    namespace, name = (_value(environment, field) for field in ("pod_namespace", "pod_name"))
+    return f"{namespace}/{name}" if namespace and name else ""
 
 
 def _http_listen(keys: GlobalKeys, shared: Layer) -> str:

@@ -430,7 +430,8 @@ class FormerGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class StartAgent(Message, frozen=True, tag=True):
     """Mirror these groups into this pod (None: into none), and tell of them at ``http_listen`` ("": nowhere).
 
-    What ``former`` ones left behind is taken away; without ``groups`` that is all there is to do.
+    ``pod`` is whose listener that is: ``namespace/name``, or "" where that is not known. What ``former`` ones
+    left behind is taken away; without ``groups`` that is all there is to do.
     """
 
     node: str
@@ -438,6 +439,7 @@ class StartAgent(Message, frozen=True, tag=True):
     groups: tuple[MirroredGroup, ...]
     former: tuple[FormerGroup, ...] = ()
     http_listen: str = ""
+    pod: str = ""
     health: tuple[ProbePlan, ...] = ()
     failing: dict[int, str] | None = None
     """What an earlier agent said of the probes (see Probed); None: nothing yet."""

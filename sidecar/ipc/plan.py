@@ -127,6 +127,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Everything that the long-lived processes were told.
 
     ``kubernetes`` is None where the mirror is off; ``http_listen`` is ``address:port``, or "" for no listener.
+    ``pod`` is ``namespace/name`` of this pod, or "" where that is not known.
     ``files`` are those that the settings came from, with the stamps (``live.stamp``) that they bore then.
     """
 
@@ -137,6 +138,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     groups: tuple[GroupPlan, ...]
     kubernetes: KubernetesPlan | None
     http_listen: str = ""
+    pod: str = ""
     files: dict[str, str] = {}
     health: tuple[ProbePlan, ...] = ()
 

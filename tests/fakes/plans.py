@@ -45,4 +45,5 @@ def node_plan(
         groups=groups,
         kubernetes=mirror if kubernetes else None,
         http_listen=http_listen,
+        pod="default/pod",
     )

@@ -102,12 +102,13 @@ def test_no_probe_asks_the_api_server_and_none_kills_for_a_port_that_is_somebody
             assert one[probe]["exec"] == {"command": ["carp-sidecar", "status", "--json"]}
         return dict(one["readinessProbe"])
 
-    assert probes()["httpGet"] == {"path": "/readyz", "port": 9112, "host": "127.0.0.1"}
+    path = "/readyz?daemonset=carp/carp-sidecar"  # another sidecar that has the port is not asked
+    assert probes()["httpGet"] == {"path": path, "port": 9112, "host": "127.0.0.1"}
     elsewhere = probes("--set", "config.http_listen=[fd00::1]:80")
-    assert elsewhere["httpGet"] == {"path": "/readyz", "port": 80, "host": "fd00::1"}
+    assert elsewhere["httpGet"] == {"path": path, "port": 80, "host": "fd00::1"}
     assert probes("--set", "config.http_listen=0.0.0.0:9200")["httpGet"]["host"] == "127.0.0.1"
     assert probes("--set", "config.http_listen=off")["exec"] == {"command": ["carp-sidecar", "status", "--json"]}
-    assert probes("--set", "podMonitor.enabled=true")["httpGet"] == {"path": "/readyz", "port": 9112}
+    assert probes("--set", "podMonitor.enabled=true")["httpGet"] == {"path": path, "port": 9112}
 
 
 def test_what_watches_it_is_there_where_asked_for(helm: Helm) -> None:

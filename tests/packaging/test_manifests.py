@@ -24,6 +24,10 @@ def plain(found: list[Object]) -> dict[tuple[str, str], Object]:
         each["metadata"].pop("namespace", None)
         for subject in each.get("subjects", ()):
             subject.pop("namespace", None)
+        if each["kind"] == "DaemonSet":
+            (one,) = each["spec"]["template"]["spec"]["containers"]
+            asked = one["readinessProbe"]["httpGet"]
+            asked["path"] = asked["path"].removesuffix("?daemonset=carp/carp-sidecar")  # it may get another name
         if each["kind"] == "ConfigMap":
             each["data"] = yaml.safe_load(each["data"]["config.yaml"])
         for metadata in (each["metadata"], each.get("spec", {}).get("template", {}).get("metadata", {})):
@@ -109,7 +113,6 @@ def test_the_component_adds_the_charts_container_to_a_pod_of_yours(helm: Helm, t
     by_name = {each["name"]: each for each in spec["containers"]}
     (ours,) = only(helm.kustomize(MANIFESTS / "base"), "DaemonSet")["spec"]["template"]["spec"]["containers"]
     ours["ports"] = [{"containerPort": 9112, "hostPort": 9112}]  # for the scheduler: one on a node
-    assert ours["readinessProbe"]["httpGet"]["port"] == 9112
     assert by_name == {"proxy": workload["spec"]["template"]["spec"]["containers"][0], "carp-sidecar": ours}  # type: ignore[index]
     assert spec["hostNetwork"] is True
     assert {volume["name"] for volume in spec["volumes"]} == {"own", "config", "password", "runtime"}

@@ -198,7 +198,11 @@ def listening(kubeconfig: Path | None = None) -> Iterator[tuple[Child, int]]:
         else KubernetesPlan(pod_name="carp-1", pod_namespace="edge", role_label="carp-role", kubeconfig=str(kubeconfig))
     )
     with running() as agent:
-        agent.channel.send(StartAgent(node="node-1", kubernetes=plan, groups=(GROUP,), http_listen=f"127.0.0.1:{port}"))
+        agent.channel.send(
+            StartAgent(
+                node="node-1", kubernetes=plan, groups=(GROUP,), http_listen=f"127.0.0.1:{port}", pod="edge/carp-1"
+            )
+        )
         until(lambda: get(port, "/") is not None, "it listens")
         yield agent, port
 
@@ -229,6 +233,10 @@ def loaded(agent: Child, library: str) -> bool:
 
 def test_the_listener_tells_what_the_parent_answers_and_without_kubernetes_its_client_is_not_loaded() -> None:
     with listening() as (agent, port), ThreadPoolExecutor() as pool:
+        assert get(port, "/readyz?daemonset=other/carp") == (
+            503,
+            "edge/carp-1 answers at this port: give each sidecar on this node its own, by CARP_HTTP_LISTEN\n",
+        )
         agent.channel.send(ROLES)  # for a mirror, which there is none of
         answer = pool.submit(get, port, "/status")
         agent.channel.send(status_reply(token=asked(agent).token))

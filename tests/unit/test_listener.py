@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sidecar.agent import listener
-from sidecar.agent.listener import CONNECTIONS_AT_MOST, Listener, names_loopback
+from sidecar.agent.listener import CONNECTIONS_AT_MOST, Listener, is_of, names_loopback
 from sidecar.agent.site import TEXT, Answer, Site
 
 
@@ -32,7 +32,7 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 class Scene:
     """A listener on a port of its own, and clients by the raw socket."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, pod: str = "") -> None:
         self.address = address
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family) as probe:
@@ -40,7 +40,7 @@ class Scene:
             self.port = probe.getsockname()[1]
         self.pages = Pages()
         self.where = f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
-        self.listener = Listener(self.where, self.pages)
+        self.listener = Listener(self.where, self.pages, pod=pod)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while True:
@@ -61,9 +61,9 @@ class Scene:
         return await self.says(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n")
 
 
-def play(scene: Callable[[Scene], Awaitable[None]], address: str = "127.0.0.1") -> None:
+def play(scene: Callable[[Scene], Awaitable[None]], address: str = "127.0.0.1", pod: str = "") -> None:
     async def run() -> None:
-        made = Scene(address)
+        made = Scene(address, pod)
         work = asyncio.create_task(made.listener.run())
         try:
             await scene(made)
@@ -230,3 +230,31 @@ def test_a_port_that_is_taken_is_a_warning_and_is_tried_again(
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "cannot listen at 127.0.0.1:" in warning
     assert "set CARP_HTTP_LISTEN to another port, or to off" in warning
+
+
+def test_a_probe_that_means_another_pod_is_not_answered_for_it() -> None:
+    async def scene(made: Scene) -> None:
+        for path in ("/readyz", "/readyz?daemonset=team-a/web"):
+            assert (await made.get(path)).startswith("HTTP/1.1 200 "), path
+        refused = await made.get("/readyz?daemonset=team-b/web")
+        assert refused.startswith("HTTP/1.1 503 ")
+        assert "team-a/web-x1y2z answers at this port: give each sidecar" in refused
+        assert made.pages.asked == ["/readyz"] * 2
+
+    play(scene, pod="team-a/web-x1y2z")
+
+
+@pytest.mark.parametrize(
+    ("pod", "daemonset", "its"),
+    [
+        ("carp/carp-sidecar-x1y2z", "carp/carp-sidecar", True),
+        ("carp/carp-sidecar-2-x1y2z", "carp/carp-sidecar", False),
+        ("carp/carp-sidecar-2-x1y2z", "carp/carp-sidecar-2", True),
+        ("carp-2/sidecar-x1y2z", "carp/sidecar", False),
+        ("kube-system/carp-sidecar-control-1", "carp/carp-sidecar", False),
+        ("", "carp/carp-sidecar", False),
+        ("carp/x", "", False),
+    ],
+)
+def test_whose_pod_it_is(pod: str, daemonset: str, its: bool) -> None:
+    assert is_of(pod, daemonset) is its

@@ -363,6 +363,7 @@ def test_a_dead_agent_leaves_behind_what_it_said_and_its_successor_begins_with_t
     (start,) = told
     assert isinstance(start, StartAgent)
     assert (start.health, start.failing) == (PROBES, {0: "it answered 503"})
+    assert start.pod == "default/pod"
 
 
 def test_an_agent_that_nobody_has_preceded_knows_so(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -498,6 +498,12 @@ def test_the_http_listener_is_on_loopback_elsewhere_or_off(given: dict[str, str]
     assert load_on_node(ENOUGH | given).plan.http_listen == listen
 
 
+def test_the_listener_knows_its_pod_without_the_mirror_too() -> None:
+    plan = load_on_node(ENOUGH | POD | {"CARP_KUBERNETES": "off"}).plan
+    assert (plan.kubernetes, plan.pod) == (None, "net/carp-x7k2p")
+    assert load_on_node(ENOUGH).plan.pod == ""
+
+
 def test_a_wrong_address_to_listen_at_is_told_with_the_remedy() -> None:
     assert mistakes(ENOUGH | {"CARP_HTTP_LISTEN": "localhost:9112"}) == [
         "CARP_HTTP_LISTEN: 'localhost' is not an IPv4 address; use address:port, such as 127.0.0.1:9112 or "

@@ -194,7 +194,8 @@ exec:
 {{- $host := regexReplaceAll ":[0-9]+$" $listen "" | trimAll "[]" }}
 {{- $host = get (dict "0.0.0.0" "127.0.0.1" "::" "::1") $host | default $host }}
 httpGet:
-  path: /readyz
+  # Another sidecar may have the port; it refuses this question.
+  path: /readyz?daemonset={{ .Release.Namespace }}/{{ include "carp-sidecar.fullname" . }}
   port: {{ include "carp-sidecar.httpPort" . }}
   {{- if ne $host "$(POD_IP)" }}
   host: {{ $host | quote }}
