@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
+from sidecar import realtime
 from sidecar.children import Child, spawn
 from sidecar.exits import EXIT_FAILED, ExitError
 from sidecar.ipc.channel import ChannelClosedError
@@ -58,6 +59,8 @@ class Elector:
 
     def _introduce(self, child: Child) -> None:
         self.ready, self.begins_by = True, math.inf
+        if self._plan.realtime == "auto":
+            realtime.prefer(child.process.pid)  # not before: its start is heavy work that nobody waits for
         # Without the right to a larger buffer many groups do not fit: wait for the engine to read.
         child.channel.socket.settimeout(BEGINS_WITHIN)
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sidecar import privileges
+from sidecar import privileges, realtime
 from sidecar.children import Child, Restarts, describe, reap
 from sidecar.chronicle import Chronicle
 from sidecar.commands import Commands, Run
@@ -144,9 +144,16 @@ class Supervisor:
         self._commands.begin(held=[group.name for group in self._groups if self._leases.holds(group.name)])
         self._reload.override(self._mirror.word().advskew)
         self._reload.begin()
+        self._hurry()
         while self._stage is not Stage.OVER:
             self._turn()
         return EXIT_STOPPED
+
+    def _hurry(self) -> None:
+        """Run before what else is busy on the node; the start is over, whose work may wait for others."""
+        if self._reload.plan.realtime == "auto":
+            why_not = realtime.prefer()
+            log.info("real-time scheduling: %s", "on" if why_not is None else f"off, since {why_not}")
 
     @property
     def _groups(self) -> tuple[GroupPlan, ...]:

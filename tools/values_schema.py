@@ -109,6 +109,7 @@ def values() -> Schema:
         "prometheusRule": _object({"enabled": switch, "labels": _free()}),
         "dashboard": _object({"enabled": switch, "labels": _free()}),
         "preStopDrain": switch,
+        "realtimeScheduling": switch,
         "global": _free(),
     }
     properties |= dict.fromkeys(("startupProbe", "livenessProbe", "readinessProbe"), probe)

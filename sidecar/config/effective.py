@@ -27,6 +27,7 @@ def effective_dict(loaded: Loaded, leases: Mapping[str, str] | None = None) -> d
     shown: dict[str, Any] = {
         "config_file": loaded.config_file,
         "node_name": plan.node_name,
+        "realtime": plan.realtime,
         "runtime_dir": plan.runtime_dir,
         "log_level": plan.log_level,
         "log_format": plan.log_format,

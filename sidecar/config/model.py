@@ -298,6 +298,10 @@ class GlobalKeys(Keys):
     """Whether a node that is cordoned yields its VIPs to one that is not, so that `kubectl drain` moves them first.
     Needs the right to list and watch nodes, which takes a ClusterRole."""
 
+    realtime: Annotated[Literal["auto", "off"], Lower, Remedy("use auto or off")] = "auto"
+    """Whether adverts and leases are scheduled in real time (SCHED_RR), before whatever else is busy on the node: with
+    `auto` where the capability SYS_NICE allows it, which timings under a second want."""
+
     runtime_dir: Annotated[
         Annotated[str, AfterValidator(values.socket_directory)],
         Remedy("use an absolute path of at most 90 bytes, since a Unix socket in it has to fit"),

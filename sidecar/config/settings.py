@@ -130,6 +130,7 @@ def load(
     return Loaded(
         plan=Plan(
             node_name=node,
+            realtime=keys.realtime,
             runtime_dir=keys.runtime_dir,
             log_level=keys.log_level,
             log_format=keys.log_format,

@@ -76,6 +76,7 @@ def host_findings(host: Host, groups: tuple[GroupPlan, ...]) -> Iterator[Finding
     yield _cutoff(host, groups)
     yield _clock(host, groups)
     yield _cpu(host)
+    yield _realtime(host, groups)
 
 
 def _privileges(host: Host) -> Finding:
@@ -123,6 +124,17 @@ def _cpu(host: Host) -> Finding:
     text = f"{host.cpu_cores:g} cores: a process that has used its share is stopped for up to 100 ms"
     remedy = "remove resources.limits.cpu; the request alone makes sure of its part"
     return Finding("CPU limit", Verdict.WARN, text, remedy)
+
+
+def _realtime(host: Host, groups: tuple[GroupPlan, ...]) -> Finding:
+    fast = [group.name for group in groups if group.advbase == 0]
+    if host.realtime is None:
+        return Finding("scheduling", Verdict.PASS, "real-time scheduling is allowed")
+    if not fast:
+        return Finding("scheduling", Verdict.PASS, "as usual; only an advbase of 0 wants real-time scheduling")
+    text = f"no real-time scheduling for {', '.join(fast)}: {host.realtime}; what is busy on this node delays adverts"
+    remedy = "add the capability SYS_NICE (realtimeScheduling: true in the chart), or use an advbase of at least 1"
+    return Finding("scheduling", Verdict.WARN, text, remedy)
 
 
 def leftover_findings(facts: Facts) -> Iterator[Finding]:

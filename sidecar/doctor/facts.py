@@ -33,6 +33,7 @@ class Host:
     lifetimes: str | None
     clock_synchronised: bool | None
     """None where it could not be asked."""
+    realtime: str | None
     cpu_cores: float | None
     """How many cores the CPU limit allows, None without one."""
     ipvs: frozenset[IPAddress] | None

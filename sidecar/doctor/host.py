@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from sidecar import privileges
+from sidecar import privileges, realtime
 from sidecar.doctor.facts import Host, Nic
 from sidecar.ipc.plan import GroupPlan
 from sidecar.net.addresses import AddressError, Addresses
@@ -39,6 +39,7 @@ def read(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) 
         cutoff=_cutoff(),
         lifetimes=lifetimes,
         clock_synchronised=_clock_synchronised(),
+        realtime=realtime.refused(),
         cpu_cores=cpu_cores((proc / "self/cgroup").read_text(), cgroups),
         ipvs=services if ipvs else None,
     )

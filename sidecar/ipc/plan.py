@@ -124,7 +124,7 @@ class KubernetesPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that the long-lived processes were told.
+    """Everything that the long-lived processes were told. ``realtime`` is auto or off.
 
     ``kubernetes`` is None where the mirror is off; ``http_listen`` is ``address:port``, or "" for no listener.
     ``pod`` is ``namespace/name`` of this pod, or "" where that is not known.
@@ -141,6 +141,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     pod: str = ""
     files: dict[str, str] = {}
     health: tuple[ProbePlan, ...] = ()
+    realtime: str = "auto"
 
 
 def encode_plan(plan: Plan) -> bytes:

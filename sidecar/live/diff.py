@@ -17,6 +17,7 @@ IN_PLACE = frozenset(
 """What a group takes over in its role, as master without an outage; of its ``paths`` the peers only."""
 FIXED = {
     "node_name": "NODE_NAME",
+    "realtime": "CARP_REALTIME",
     "runtime_dir": "CARP_RUNTIME_DIR",
     "log_level": "CARP_LOG_LEVEL",
     "log_format": "CARP_LOG_FORMAT",

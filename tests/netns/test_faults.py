@@ -19,6 +19,7 @@ from tests.netns.clock import Clock
 from tests.netns.faults import Scene, mirrored, scene
 from tests.netns.memory import memory_group
 from tests.netns.side_by_side import Outcomes, side_by_side
+from tests.netns.trio import OWN, Own
 
 AT_ONCE = 3
 
@@ -119,9 +120,11 @@ def test_an_engine_that_is_killed_resumes_and_nobody_notices(outcomes: Outcomes,
         faults.engine_killed(made)
 
 
-def test_a_busy_loop_on_every_core_changes_nothing(outcomes: Outcomes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("setting", "own"), [("off", OWN), ("auto", faults.REALTIME)], ids=["usual", "fast"])
+def test_a_busy_loop_on_every_core_changes_nothing(outcomes: Outcomes, tmp_path: Path, setting: str, own: Own) -> None:
+    """At the default timing as any process is scheduled; at a fast one by going first."""
     wait(outcomes.values())
-    with scene(tmp_path, {}) as made:
+    with scene(tmp_path, {"CARP_REALTIME": setting}, own=own) as made:
         faults.starved(made)
 
 

@@ -206,6 +206,12 @@ def test_a_drain_before_sigterm_is_there_where_asked_for_and_the_grace_period_is
     assert hook + stop <= grace
 
 
+def test_real_time_takes_a_capability_that_is_there_where_asked_for(helm: Helm) -> None:
+    for more, added in (((), []), (("--set", "realtimeScheduling=true"), ["SYS_NICE"])):
+        capabilities = container(helm.template(*GROUP, *SECRET, *more))["securityContext"]["capabilities"]
+        assert capabilities == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW", *added]}
+
+
 def test_what_keeps_the_pods_where_they_are(helm: Helm) -> None:
     plain = helm.template(*GROUP, *SECRET)
     pod = only(plain, "DaemonSet")["spec"]["template"]

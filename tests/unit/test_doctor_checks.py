@@ -18,6 +18,7 @@ WELL = Host(
     cutoff=None,
     lifetimes=None,
     clock_synchronised=True,
+    realtime=None,
     cpu_cores=None,
     ipvs=None,
 )
@@ -58,7 +59,8 @@ def test_where_all_is_well_every_line_passes_and_none_has_a_remedy() -> None:
     assert worst(findings) is PASS
     assert [each.remedy for each in findings if each.remedy] == []
     assert {each.check for each in findings} == {
-        *("privileges", "kernel lifetimes", "nftables", "clock", "CPU limit", "others on the LAN", "Kubernetes"),
+        *("privileges", "kernel lifetimes", "nftables", "clock", "CPU limit", "scheduling"),
+        *("others on the LAN", "Kubernetes"),
         *(f"web: {what}" for what in ("interface", "reverse path", "password", "adverts", "ARP for 10.0.0.200")),
         *(f"web: {vip}" for vip in ("10.0.0.200", "fd00::200")),
         *(f"web: owner of {vip}" for vip in ("10.0.0.200", "fd00::200")),
@@ -78,6 +80,8 @@ BROKEN: list[tuple[str, Verdict, str, dict[str, Any]]] = [
     ("clock", WARN, "not synchronised", {"host": {"clock_synchronised": False}}),
     ("clock", WARN, "not known", {"host": {"clock_synchronised": None}}),
     ("CPU limit", WARN, "0.5 cores", {"host": {"cpu_cores": 0.5}}),
+    ("scheduling", PASS, "only an advbase of 0", {"host": {"realtime": "no"}}),
+    ("scheduling", WARN, "for web: no; what is busy", {"host": {"realtime": "no"}, "group": {"advbase": 0}}),
     ("virtual MAC", WARN, "carp42 is what a sidecar left", {"leftovers": ("carp42",), "roles": None}),
     ("web: interface", FAIL, "eth0 is down", {"nic": {"up": False}}),
     ("web: interface", WARN, "10.0.0.9 is not an address of eth0", {"group": {"source": "10.0.0.9"}}),
@@ -151,7 +155,7 @@ def test_no_finding_shows_a_password() -> None:
 
 def test_without_a_mirror_and_without_settings_only_the_machine_is_judged() -> None:
     assert {each.check for each in judge(Facts(host=WELL))} == {
-        *("privileges", "kernel lifetimes", "nftables", "clock", "CPU limit")
+        *("privileges", "kernel lifetimes", "nftables", "clock", "CPU limit", "scheduling")
     }
 
 

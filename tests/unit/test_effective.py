@@ -11,6 +11,7 @@ from tests.fakes.node import ENOUGH, load_on_node
 SHOWN = """\
 config_file: null
 node_name: host-1
+realtime: auto
 runtime_dir: /run/carp-sidecar
 log_level: info
 log_format: json

@@ -139,6 +139,23 @@ def test_an_interface_that_cannot_be_used_is_exit_code_2_and_one_line(
     assert line.endswith(f"parent: CARP_INTERFACE: {interface} {fault}; there are: far, near")
 
 
+@pytest.mark.parametrize(("setting", "policy"), [("auto", os.SCHED_RR), ("off", os.SCHED_OTHER)])
+def test_parent_and_engine_go_before_what_else_is_busy_and_the_agent_does_not(
+    tmp_path: Path, setting: str, policy: int
+) -> None:
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        parent.kill_child("engine")
+        until(parent.is_master, "it is master again, by another engine")
+        pids = [parent.process.pid, *(parent.child(name) for name in ("engine", "agent"))]
+        policies = [os.sched_getscheduler(pid or 0) & ~os.SCHED_RESET_ON_FORK for pid in pids]
+        assert policies == [policy, policy, os.SCHED_OTHER]
+        assert parent.says("real-time scheduling: on") == (setting == "auto")
+
+    plan = msgspec.structs.replace(plan_in(tmp_path, kubernetes=True), realtime=setting)
+    alone(patient(plan), tmp_path, scene)
+
+
 def test_a_dead_agent_is_started_again_and_moves_nothing(tmp_path: Path) -> None:
     def scene(parent: Parent) -> None:
         until(parent.is_master, "it becomes master")
