@@ -87,7 +87,8 @@ class Engine:
         self._unfinished: set[str] = set()
         self._leaving: set[str] = set()
         """Groups that end while the others go on."""
-        self._failing: set[str] = set()
+        self._failing: dict[str, float] = {}
+        """Interfaces that adverts do not leave, and until when that demotes."""
         self._standing = Standing()
         self._health = Health()
         self._roles_changed = False
@@ -156,23 +157,27 @@ class Engine:
             if runner.plan.name in self._leaving:
                 self._forget(runner)
                 return
-        if runner.port.failing is not (runner.port.name in self._failing):
-            self._demote_for(runner.port)
+        port, until = runner.port, self._failing.get(runner.port.name)
+        in_vain = until is not None and port.failed_at >= until  # tried again since
+        if port.failing is not (until is not None) or in_vain:
+            self._demote_for(port)
 
     def _demote_for(self, port: Port) -> None:
         """Be a worse master everywhere while adverts do not leave an interface (``carp_send_ad``, OpenBSD ip_carp.c).
 
-        For a while only: who is master no longer sends none that could prove that it is over.
+        For a while only: who is master no longer sends none that could prove that it is over. If the next one does not
+        leave either, it begins anew.
         """
         name = f"send-errors:{port.name}"
         event: events.Event = events.Promote(name=name)
         if port.failing:
+            self._failing[port.name] = self._clock() + _SEND_ERRORS_LAST
             detail = f"adverts do not leave {port.name}: {port.fault}"
             event = events.Demote(name=name, weight=HARD, detail=detail, seconds=_SEND_ERRORS_LAST)
             log.warning("demoted by %d for at most %.0f s: %s (%s)", HARD, _SEND_ERRORS_LAST, detail, name)
         else:
             log.info("the demotion %s is over", name)
-        self._failing ^= {port.name}
+            del self._failing[port.name]
         for each in self._groups.values():
             self._feed(each, event, self._clock())
 

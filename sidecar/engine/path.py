@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Port:
     """Whether adverts have not been leaving for some time."""
     fault: str = ""
     """What was wrong with the last one that did not leave."""
+    failed_at: float = -math.inf
+    """When the last one did not (monotonic seconds)."""
     _row: int = 0
 
     def drop(self, error: PacketError, *, wall: float) -> None:
@@ -58,10 +61,10 @@ class Port:
         if error.source is not None and self.strangers.dropped(error.source, error.reason, wall=wall):
             log.info("packets from %s on %s are dropped: %s", error.source, self.name, error)
 
-    def note_advert(self, error: str | None) -> None:
+    def note_advert(self, error: str | None, now: float) -> None:
         """Count an advert that left (None) or did not; three in a row for each group change ``failing``."""
         if error is not None:
-            self.fault = error
+            self.fault, self.failed_at = error, now
         self._row = 0 if (error is None) is not self.failing else self._row + 1
         if self._row >= FAILURES_PER_GROUP * max(1, self.groups):
             self.failing = not self.failing

@@ -36,7 +36,7 @@ from sidecar.protocol.events import AdvertReceived, Event, Reconfigured, Start
 from sidecar.protocol.machine import Group
 from sidecar.protocol.packet import PacketError
 from sidecar.protocol.seal import Sealed
-from sidecar.protocol.types import DropReason, GroupConfig, IPAddress, Reason, Role, virtual_mac
+from sidecar.protocol.types import BOW_OUT, LET_GO, DropReason, GroupConfig, IPAddress, Reason, Role, virtual_mac
 
 log = logging.getLogger(__name__)
 
@@ -231,11 +231,13 @@ class GroupRunner:
             self._sent += 1
         for error in errors:
             self._note_sending(error)
-        self.port.note_advert(None if None in errors else self._send_error)
+        self.port.note_advert(None if None in errors else self._send_error, self._now)
 
     def _advertise_to(self, advert: effects.Advertise, target: IPAddress) -> None:
         path = self.paths[target.version]
-        if target not in path.targets:
+        # The word of who has let go is for one alone; an advert has gone to all already, with unicast to each of them.
+        alone = (advert.advbase, advert.advskew) == (BOW_OUT, LET_GO)
+        if alone or target not in path.targets:
             self._note_sending(path.send_to(target, self._signed(path, advert)))
 
     @property

@@ -176,24 +176,26 @@ def test_three_adverts_in_a_row_for_each_group_that_do_not_leave_demote_as_with_
     assert advertise(engine, 3.0) == {(0, ())}
     assert advertise(engine, 1.0) == {(0, ())}
     assert advertise(engine, 1.0) == {(HARD, ("send-errors:eth0",))}
+    for _ in range(80):
+        assert advertise(engine, 1.0) == {(HARD, ("send-errors:eth0",))}, "as long as none leaves, and no moment less"
     assert {group.role for group in engine.status().groups} == {Role.MASTER}
 
 
 def test_one_that_leaves_in_between_begins_the_count_anew_as_with_all() -> None:
     port = Port("eth0", MAC, True, {}, groups=1)
     for error in ("no buffer", "no buffer", None, "no buffer", "no buffer"):
-        port.note_advert(error)
+        port.note_advert(error, 1.0)
     assert not port.failing
-    port.note_advert("no buffer")
+    port.note_advert("no buffer", 1.0)
     assert port.failing
 
 
 def test_as_many_in_a_row_that_leave_end_it_as_with_openbsd_and_ucarp() -> None:
     port = Port("eth0", MAC, True, {}, groups=1)
     for error in ("no buffer", "no buffer", "no buffer", None, None):
-        port.note_advert(error)
+        port.note_advert(error, 1.0)
     assert port.failing
-    port.note_advert(None)
+    port.note_advert(None, 1.0)
     assert not port.failing
 
 

@@ -71,18 +71,18 @@ def test_what_no_group_gets_is_counted_by_sender_and_logged_once_in_a_while(capl
 def test_an_interface_fails_after_three_adverts_in_a_row_for_each_group_and_recovers_likewise() -> None:
     port = Port("eth0", MAC, True, {}, groups=2)
     for _ in range(5):
-        port.note_advert("Network is down")
-    port.note_advert(None)
+        port.note_advert("Network is down", 1.0)
+    port.note_advert(None, 1.0)
     for _ in range(5):
-        port.note_advert("Network is down")
+        port.note_advert("Network is down", 1.0)
     assert not port.failing
-    port.note_advert("No buffer space available")
-    assert (port.failing, port.fault) == (True, "No buffer space available")
+    port.note_advert("No buffer space available", 2.0)
+    assert (port.failing, port.fault, port.failed_at) == (True, "No buffer space available", 2.0)
     for _ in range(5):
-        port.note_advert(None)
-    port.note_advert("Network is down")
+        port.note_advert(None, 1.0)
+    port.note_advert("Network is down", 1.0)
     for _ in range(5):
-        port.note_advert(None)
+        port.note_advert(None, 1.0)
     assert port.failing
-    port.note_advert(None)
+    port.note_advert(None, 1.0)
     assert not port.failing

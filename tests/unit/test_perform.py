@@ -192,16 +192,29 @@ def test_a_resumed_master_advertises_and_binds_at_once(bench: Bench) -> None:
     assert [type(each) for each in bench.take()] == [bytes, Bind]
 
 
+@pytest.mark.parametrize("sent", [{}, {"transport": "unicast", "peers": (str(PEER),)}], ids=["multicast", "unicast"])
 @pytest.mark.parametrize(("replay", "packets"), [("strict", 1), ("compat", 0)])
-def test_yielding_releases_and_then_tells_a_winner_of_our_kind_by_unicast(replay: str, packets: int) -> None:
-    bench = Bench(group_plan(replay=replay))
+def test_yielding_releases_and_then_tells_a_winner_of_our_kind_by_unicast(
+    replay: str, packets: int, sent: dict[str, Any]
+) -> None:
+    bench = Bench(group_plan(replay=replay, **sent))
     bench.become_master()
+    bench.raw.sent.clear()
     better = events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0, sealed=replay == "strict")
     bench.runner.handle(better, 3.5)
     assert bench.take() == [Release(group="web")]
     assert bench.raw.sent == []
     bench.runner.handle(events.LeaseReleased(), 3.5)
     assert [target for _, target in bench.raw.sent] == [str(PEER)] * packets
+    bench.close()
+
+
+def test_with_unicast_a_rival_among_the_peers_gets_one_answer() -> None:
+    bench = Bench(group_plan(replay="strict", transport="unicast", peers=(str(PEER), "10.0.0.77")))
+    bench.become_master()
+    bench.raw.sent.clear()
+    bench.runner.handle(events.AdvertReceived(source=PEER, advbase=2, advskew=9, demotion=0, sealed=True), 3.5)
+    assert [target for _, target in bench.raw.sent] == [str(PEER), "10.0.0.77"]
     bench.close()
 
 
