@@ -59,6 +59,11 @@ class Ears:
         return next((ear.master for ear in self._by_version.values() if ear.master is not None), None)
 
     @property
+    def masters(self) -> frozenset[IPAddress]:
+        """The addresses of those that we follow, in all families."""
+        return frozenset(ear.master for ear in self._by_version.values() if ear.master is not None)
+
+    @property
     def followed_at(self) -> float:
         """When the one that we follow was heard last, in any family; minus infinity if we follow nobody."""
         return max((e.heard_at for e in self._by_version.values() if e.master is not None), default=-math.inf)

@@ -22,7 +22,7 @@ class Advertise:
 
 @dataclass(frozen=True, slots=True)
 class AdvertiseTo:
-    """Send the same by unicast to a rival, who may not hear what is sent to all."""
+    """Send an advert by unicast to a rival, who may not hear what is sent to all; or the word of who has let go."""
 
     advert: Advertise
     target: IPAddress

@@ -14,7 +14,8 @@ from sidecar.protocol.demotion import HARD, Demotions
 from sidecar.protocol.ears import Ear, Ears
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.events import AdvertReceived, Event
-from sidecar.protocol.mastership import LETS_GO_WITHIN, RIVALS_AT_MOST, STRANGER_LETS_GO_WITHIN, Mastership
+from sidecar.protocol.letting_go import LettingGo
+from sidecar.protocol.mastership import Mastership
 from sidecar.protocol.transitions import TRANSITIONS
 from sidecar.protocol.types import BOW_OUT, HANDS_OVER, LET_GO, GroupConfig, IPAddress, Reason, Role
 
@@ -22,6 +23,8 @@ STAGGER = 1 / 4096
 """Seconds per unit of advskew that a backup waits before it follows a master who leaves or is demoted, so that backups
 do not all stand up together."""
 LONGEST_STAGGER = 255 * STAGGER
+STRANGER_LETS_GO_WITHIN = 0.02
+"""Seconds, half an interval at most, until a master who is replaced alive and says nothing counts as having let go."""
 _REPLACED_ALIVE = frozenset({Reason.PREEMPT, Reason.SLOWER_MASTER, Reason.DEMOTED_MASTER, Reason.HANDED_OVER})
 LEASE = "lease"
 """The demotion of a node whose kernel did not take the VIPs."""
@@ -38,15 +41,15 @@ class Group:
         "_down_reason",
         "_ears",
         "_granted_extra",
-        "_heirs",
-        "_heirs_until",
         "_leads_from",
         "_lease_failures",
+        "_letting_go",
         "_mastership",
         "_occupied_by",
         "_occupied_until",
+        "_offers_until",
         "_preempts_from",
-        "_releases_pending",
+        "_replaced",
         "_says_goodbye",
         "_sealed",
         "_stopping",
@@ -75,13 +78,13 @@ class Group:
         self._lease_failures = 0
         self._leads_from = -math.inf
         self._preempts_from = -math.inf
-        self._yields_until = -math.inf
-        self._releases_pending = 0
+        self._yields_until = self._offers_until = -math.inf
+        self._letting_go = LettingGo()
+        self._replaced: frozenset[IPAddress] = frozenset()
+        """The addresses of the living master whose place is to be taken: nobody else can say that it has let go."""
         self._stopping = False
         self._says_goodbye = False
         self._sealed = False
-        self._heirs: tuple[IPAddress, ...] = ()
-        self._heirs_until = -math.inf
 
     @property
     def demotion(self) -> int:
@@ -120,7 +123,7 @@ class Group:
     def handle(self, event: Event, now: float) -> tuple[Effect, ...]:
         """Take one event at ``now`` and return what is to be done, in order."""
         if self._stopping:
-            return self._handle_while_stopping(event)
+            return self._handle_while_stopping(event, now)
         self.demotions.expire(now)
         deposed = self._depose_if_late(now)
         match event:
@@ -192,16 +195,17 @@ class Group:
             # Peers count from this advert, and whoever starts within the lease goes on as if nothing had been.
             self._mastership = None
             return [self._advert_of_ours(), effects.Renew(), effects.Finished()]
-        self._says_goodbye = self._mastership is not None
+        # An heir may wait for the word of one that was about to give it.
+        self._says_goodbye = self._mastership is not None or bool(self._letting_go.pending)
         done = [] if self.role is Role.INIT else self._leave(Reason.STOP, "asked to stop")
-        return done if self._releases_pending else [*done, effects.Finished()]
+        return done if self._letting_go.pending else [*done, effects.Finished()]
 
-    def _handle_while_stopping(self, event: Event) -> tuple[Effect, ...]:
+    def _handle_while_stopping(self, event: Event, now: float) -> tuple[Effect, ...]:
         """Wait for the release, then bow out: a peer that takes over now finds nobody else answering."""
-        if not isinstance(event, events.LeaseReleased) or self._releases_pending == 0:
+        if not isinstance(event, events.LeaseReleased) or not self._letting_go.pending:
             return ()
-        self._releases_pending -= 1
-        if self._releases_pending:
+        self._letting_go.released(now)
+        if self._letting_go.pending:
             return ()
         return (self._goodbye(), effects.Finished()) if self._says_goodbye else (effects.Finished(),)
 
@@ -218,9 +222,9 @@ class Group:
         if self._mastership is None:
             return []
         self._yields_until = now + max(self.master_down, LONGEST_STAGGER)
-        # The next regular advert would call those back who wait for their turn to stand up.
-        self._mastership.hush(now + LONGEST_STAGGER)
-        return [self._goodbye(HANDS_OVER)]
+        # A regular advert would call those back who wait for their turn to stand up.
+        self._offers_until = now + LONGEST_STAGGER
+        return self._advertise(self._mastership, now)
 
     # Adverts of others -------------------------------------------------------------------------------------------
 
@@ -231,7 +235,7 @@ class Group:
         self._prove()
         self._sealed = advert.sealed
         if advert.let_go:
-            return [] if self._mastership is None else self._rival_let_go(self._mastership, now)
+            return [] if self._mastership is None else self._rival_let_go(advert.source, self._mastership, now)
         if self._mastership is not None:
             return self._advert_as_master(advert, ear, self._mastership, now)
         if self.role is not Role.BACKUP:
@@ -240,11 +244,7 @@ class Group:
 
     def _advert_as_backup(self, advert: AdvertReceived, ear: Ear, now: float) -> list[Effect]:
         if advert.goodbye:
-            # One that was overtaken on its way changes nothing: another has stood up already.
-            if ear.master == advert.source or self._ears.master is None:
-                self._ears.forget()
-                reason = Reason.HANDED_OVER if advert.hands_over else Reason.BOW_OUT
-                self._stand_up_in_turn(reason, f"{advert.source} said goodbye", now)
+            self._goodbye_as_backup(advert, ear, now)
             return []
         cause = self._cause_to_take_over(advert, now)
         if cause is not None:
@@ -252,6 +252,7 @@ class Group:
             if ear.master != advert.source and now - self._ears.followed_at < self.interval:
                 return []
             reason, detail = cause
+            self._replaced = self._ears.masters | {advert.source}
             if reason is not Reason.DEMOTED_MASTER:
                 return self._become_master(reason, detail, now)
             ear.master, ear.heard_at = advert.source, now
@@ -267,6 +268,19 @@ class Group:
         self._granted_extra = False
         return []
 
+    def _goodbye_as_backup(self, advert: AdvertReceived, ear: Ear, now: float) -> None:
+        in_turn = self._down_reason in _REPLACED_ALIVE
+        if in_turn and advert.bow_out and advert.source in self._replaced:
+            # Our turn stays as it is, but there is nobody to wait for any more.
+            self._arm_down(self._ears.down_at, Reason.BOW_OUT, f"{advert.source} said goodbye")
+        # One that was overtaken on its way changes nothing: another has stood up already.
+        elif ear.master == advert.source or self._ears.master is None:
+            same = self._replaced if in_turn else frozenset()  # the same word over the other address family
+            self._replaced = same | self._ears.masters | {advert.source}
+            self._ears.forget()
+            reason = Reason.HANDED_OVER if advert.hands_over else Reason.BOW_OUT
+            self._stand_up_in_turn(reason, f"{advert.source} said goodbye", now)
+
     def _cause_to_take_over(self, advert: AdvertReceived, now: float) -> tuple[Reason, str] | None:
         if now < self._leads_from:
             return None
@@ -275,13 +289,13 @@ class Group:
         return election.cause_to_take_over(advert, self._candidate, preempts=preempts, patience=patience)
 
     def _stand_up_in_turn(self, reason: Reason, detail: str, now: float) -> None:
-        due = now + self.config.advskew * STAGGER
+        due = now + self.demotions.advskew(self.config.advskew) * STAGGER
         if due < self._ears.down_at:
             self._arm_down(due, reason, detail)
 
     def _advert_as_master(self, advert: AdvertReceived, ear: Ear, mastership: Mastership, now: float) -> list[Effect]:
         if advert.goodbye:
-            return []
+            return self._rival_let_go(advert.source, mastership, now) if advert.bow_out and mastership.waits else []
         yields = now < self._yields_until
         if yields or self._outranked_by(advert, ear, since=mastership.since, now=now):
             theirs, us = election.interval_of(advert), self._candidate
@@ -293,8 +307,8 @@ class Group:
             # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce. And it
             # may wait with its bind until we have let go; where we wait ourselves, that is somebody else's to say.
             if not mastership.waits:
-                self._heirs_until = now + LETS_GO_WITHIN
-                self._hear_heir(advert, now)
+                self._letting_go.yield_until(now + self.master_down, interval=min(self.interval, theirs))
+                self._letting_go.hear(advert, now)
             # The other family's timer rests until somebody is heard there: what it does not hear proves nothing now.
             self._arm_down(now + self.master_down)
             self._ears.rest_but(ear)
@@ -313,10 +327,10 @@ class Group:
             done.append(effects.Announce())
         return done
 
-    def _rival_let_go(self, mastership: Mastership, now: float) -> list[Effect]:
+    def _rival_let_go(self, rival: IPAddress, mastership: Mastership, now: float) -> list[Effect]:
         """Bind, if that was waited for; else announce: a rival that we never heard may have led clients astray."""
         if mastership.waits:
-            return self._bind(mastership, now)
+            return self._bind(mastership, now) if rival in self._replaced else []
         if not mastership.leased or not mastership.may_reply(None, now):
             return []
         mastership.announce_out_of_turn(now)
@@ -401,10 +415,13 @@ class Group:
         return f"{told} over IPv{silent.source.version}, while {elsewhere[0].master} is heard over the other family"
 
     def _wait_for_living(self, reason: Reason) -> float:
-        """Return how long a master that we know to be alive may take to let go, 0 if we know of none."""
+        """Return how long a master that we know to be alive may take to let go, 0 if we know of none.
+
+        One of our kind says so. Where his word is lost, or he died or hangs, his lease is over after the time of ours.
+        """
         if reason not in _REPLACED_ALIVE:
             return 0.0
-        return LETS_GO_WITHIN if self._sealed else STRANGER_LETS_GO_WITHIN
+        return self.master_down if self._sealed else min(STRANGER_LETS_GO_WITHIN, self.interval / 2)
 
     # The lease ---------------------------------------------------------------------------------------------------
 
@@ -417,7 +434,7 @@ class Group:
             case events.LeaseAnswered(error=error):
                 return self._lease_answered(error, now)
             case events.LeaseReleased():
-                return self._released()
+                return self._released(now)
             case events.LeaseDisturbed():
                 return self._lease_disturbed(now)
             case events.Occupied(by=by, seconds=seconds):
@@ -428,7 +445,7 @@ class Group:
 
     def _lease_answered(self, error: str | None, now: float) -> list[Effect]:
         mastership = self._mastership
-        if mastership is None or self._releases_pending:
+        if mastership is None or self._letting_go.pending:
             return []  # the answer to a lease that was given up since
         if error is not None:
             return self._give_up(Reason.BIND_FAILED, error, now)
@@ -452,23 +469,17 @@ class Group:
         mastership.begin_lease(now)
         return [*self._advertise(mastership, now), effects.Bind()]
 
-    def _released(self) -> list[Effect]:
-        """Tell whoever we yielded to that we have let go, unless he is the master of another day."""
-        if self._releases_pending != 1:
-            self._releases_pending = max(0, self._releases_pending - 1)
-            return []
-        self._releases_pending = 0
-        heirs = self._heirs if self.role is Role.BACKUP else ()
-        return [effects.AdvertiseTo(self._goodbye(LET_GO), heir) for heir in heirs]
+    def _released(self, now: float) -> list[Effect]:
+        """Tell whoever we yielded to that we have let go."""
+        heirs = self._letting_go.released(now)
+        return [self._word_to(heir) for heir in heirs] if self.role is Role.BACKUP else []
 
     def _hear_heir(self, advert: AdvertReceived, now: float) -> list[Effect]:
-        """Note who may wait for us to let go: several may stand up at once, and we yielded to the first of them."""
-        heir = advert.source
-        known = heir in self._heirs or len(self._heirs) == RIVALS_AT_MOST
-        if now >= self._heirs_until or known or advert.goodbye or not advert.sealed:
-            return []
-        self._heirs = (*self._heirs, heir)
-        return [] if self._releases_pending else [effects.AdvertiseTo(self._goodbye(LET_GO), heir)]
+        heir = self._letting_go.hear(advert, now)
+        return [] if heir is None else [self._word_to(heir)]
+
+    def _word_to(self, heir: IPAddress) -> Effect:
+        return effects.AdvertiseTo(self._goodbye(LET_GO), heir)
 
     def _give_up(self, reason: Reason, detail: str, now: float) -> list[Effect]:
         """Leave the VIPs to whoever can bind them; a preferred node would else take them back at once, in vain."""
@@ -480,7 +491,7 @@ class Group:
         return [*done, self._goodbye()]
 
     def _advertise(self, mastership: Mastership, now: float, *rivals: IPAddress) -> list[Effect]:
-        advert = self._advert_of_ours()
+        advert = self._goodbye(HANDS_OVER) if now < self._offers_until else self._advert_of_ours()
         done: list[Effect] = [
             advert,
             *(effects.AdvertiseTo(advert, rival) for rival in {*mastership.deaf(now), *rivals}),
@@ -497,7 +508,7 @@ class Group:
         changed = self._switch(reason, detail)
         self._prove()
         self._ears.forget()
-        self._yields_until = -math.inf
+        self._yields_until = self._offers_until = -math.inf
         return [*self._begin_mastership(now, wait=self._wait_for_living(reason)), changed]
 
     def _begin_mastership(self, now: float, *, wait: float) -> list[Effect]:
@@ -520,12 +531,9 @@ class Group:
         """Stop being what we are; a master lets go of the VIPs before anything else."""
         changed = self._switch(reason, detail)
         self._ears.forget()
-        self._heirs, self._heirs_until = (), -math.inf
-        if self._mastership is None:
-            return [changed]
-        self._mastership = None
-        self._releases_pending += 1
-        return [effects.Release(), changed]
+        held, self._mastership = self._mastership is not None, None
+        self._letting_go.leave(releases=held)
+        return [effects.Release(), changed] if held else [changed]
 
     def _advert_of_ours(self) -> effects.Advertise:
         advskew = self.demotions.advskew(self.config.advskew)

@@ -17,10 +17,6 @@ DEAF_WITHIN = 60.0
 DEAF_FOR = 600.0
 """gets our adverts by unicast too for so many seconds."""
 RIVALS_AT_MOST = 8
-LETS_GO_WITHIN = 1.0
-"""Seconds until a master of our kind that is replaced alive counts as having let go, if it does not say so; and"""
-STRANGER_LETS_GO_WITHIN = 0.02
-"""until one that says nothing does. Half an interval at most."""
 
 
 class Mastership:
@@ -61,7 +57,7 @@ class Mastership:
         self._deaf_until: dict[IPAddress, float] = {}
         self.begin_lease(now)
         if wait:
-            self._bind_at = now + min(wait, interval / 2)
+            self._bind_at = now + wait
             self._answer_by = math.inf
 
     @property
@@ -90,11 +86,6 @@ class Mastership:
             return False
         self._await_answer(now)
         return True
-
-    def hush(self, until: float) -> None:
-        """Send no regular advert before ``until``, and let nobody take that for silence."""
-        self._next_advert = max(self._next_advert, until)
-        self._last_advert = self._next_advert - self._interval
 
     def silence(self, now: float) -> float | None:
         """Return for how many seconds no advert was sent if peers no longer wait, or None if they do."""

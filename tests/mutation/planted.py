@@ -51,12 +51,12 @@ BUGS = (
         "goodbye before the release",
         "machine.py",
         'self._leave(Reason.STOP, "asked to stop")',
-        '[self._bow_out(), *self._leave(Reason.STOP, "asked to stop")]',
+        '[self._goodbye(), *self._leave(Reason.STOP, "asked to stop")]',
     ),
     Bug(
         "goodbye after the first of two releases",
         "machine.py",
-        "        if self._releases_pending:\n            return ()\n        return (self._goodbye()",
+        "        if self._letting_go.pending:\n            return ()\n        return (self._goodbye()",
         "        return (self._goodbye()",
     ),
     Bug(
@@ -92,7 +92,7 @@ BUGS = (
     Bug(
         "all backups stand up together",
         "machine.py",
-        "due = now + self.config.advskew * STAGGER",
+        "due = now + self.demotions.advskew(self.config.advskew) * STAGGER",
         "due = now",
     ),
     Bug(
@@ -104,7 +104,7 @@ BUGS = (
     Bug(
         "an answer to a lease that was given up counts for the next one",
         "machine.py",
-        "if mastership is None or self._releases_pending:",
+        "if mastership is None or self._letting_go.pending:",
         "if mastership is None:",
     ),
     Bug(
@@ -139,10 +139,22 @@ BUGS = (
         "Reason.DEMOTED_MASTER})",
     ),
     Bug(
-        "nobody tells the winner that waits",
+        "an heir takes anybody's word",
         "machine.py",
-        "heirs = self._heirs if self.role is Role.BACKUP else ()",
-        "heirs = ()",
+        "return self._bind(mastership, now) if rival in self._replaced else []",
+        "return self._bind(mastership, now)",
+    ),
+    Bug(
+        "an heir waits for the word of one who is gone",
+        "machine.py",
+        "if in_turn and advert.bow_out and advert.source in self._replaced:",
+        "if False:",
+    ),
+    Bug(
+        "nobody tells the winner that waits",
+        "letting_go.py",
+        "        return tuple(self._tell_from)",
+        "        return ()",
     ),
     Bug(
         "a node that is held back by a stranger takes over all the same",

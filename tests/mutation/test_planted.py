@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,8 @@ def test_a_bug_has_its_place_and_is_still_python(bug: Bug, tmp_path: Path) -> No
     copy.write_text((ROOT / PROTOCOL / bug.file).read_text())
     replace_once(copy, bug.old, bug.new)
     compile(copy.read_text(), bug.file, "exec")
+    everything = "".join(path.read_text() for path in (ROOT / PROTOCOL).glob("*.py"))
+    for name in re.findall(r"self\.(\w+)", bug.new):
+        assert re.search(rf"def {name}\b|self\.{name} |self\.{name}:", everything), (
+            f"{name} is nothing: a crash is no bug"
+        )

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.protocol.demotion import HARD
 from sidecar.protocol.machine import STAGGER
 from sidecar.protocol.types import GroupConfig, Reason, Role
 from tests.fakes.faults import (
     Crash,
     Cut,
+    Demote,
     Disturb,
     EngineCrash,
     Fault,
@@ -165,6 +167,34 @@ def test_a_planned_change_takes_a_tenth_of_a_second_and_no_two_answer(lan: Lan, 
     lan.inject(change(old.number))
     lan.run(10)
     assert first_takeover(lan, since=begun) <= 0.1
+    assert len(lan.masters()) == 1
+
+
+@pytest.mark.parametrize("demoted", [False, True], ids=["handed over", "demoted"])
+@examples(60)
+@given(lan=calm_lans(), later=st.floats(0.1, 3), stops=st.booleans())
+def test_of_two_planned_changes_in_a_row_none_has_two_who_answer(
+    lan: Lan, demoted: bool, later: float, stops: bool
+) -> None:
+    """Who let go a moment ago has nothing to say to the heir of the next; who is gone is waited for by nobody."""
+
+    def leave(node: Node) -> Fault:
+        return Demote(node.number, "maintenance", HARD) if demoted else HandOver(node.number)
+
+    lan.inject(Retune(3, preempt=False))
+    lan.conditions = replace(lan.conditions, work=0.05)  # a parent that is slow to let go
+    lan.run(10)
+    old = watch_handover(lan)
+    watch_answers(lan, pause=0.1 + 4 * moment(lan))
+    lan.inject(leave(old))
+    lan.run(later)
+    if lan.masters() and lan.masters() != [old]:
+        second = watch_handover(lan)
+        lan.inject(leave(second))
+        if stops:
+            lan.run(0.01)
+            lan.inject(Stop(second.number))
+    lan.run(10)
     assert len(lan.masters()) == 1
 
 

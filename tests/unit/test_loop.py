@@ -398,7 +398,7 @@ def test_handing_over_is_a_goodbye_of_every_master(engine: DrivenEngine, far: so
     engine.said()
     engine.tell(HandOver())
     assert sent(far) == ["advert 255"]
-    assert engine.said() == []  # it answers on
+    assert [type(each) for each in engine.said()] == [Renew]  # it answers on
     assert (engine.group("web").role, engine.group("db").role) == ("master", "backup")
 
 

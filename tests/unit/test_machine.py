@@ -21,13 +21,8 @@ from sidecar.protocol.effects import (
     Renew,
     RoleChanged,
 )
-from sidecar.protocol.machine import LEASE_RETRY, LONGEST_STAGGER, Group
-from sidecar.protocol.mastership import (
-    ANNOUNCE_COUNT,
-    ANNOUNCE_SPACING,
-    LETS_GO_WITHIN,
-    STRANGER_LETS_GO_WITHIN,
-)
+from sidecar.protocol.machine import LEASE_RETRY, LONGEST_STAGGER, STRANGER_LETS_GO_WITHIN, Group
+from sidecar.protocol.mastership import ANNOUNCE_COUNT, ANNOUNCE_SPACING
 from sidecar.protocol.types import GroupConfig, IPAddress, Reason, Role
 
 OWN = IPv4Address("10.0.0.5")
@@ -38,6 +33,7 @@ LEASED = events.LeaseAnswered(error=None)
 RELEASED = events.LeaseReleased()
 BOW_OUT = Advertise(advbase=255, advskew=255, demotion=0)
 LET_GO = Advertise(advbase=255, advskew=253, demotion=0)
+OFFER = Advertise(advbase=255, advskew=254, demotion=0)
 
 
 def advert(
@@ -521,11 +517,11 @@ def test_a_stop_waits_for_the_last_of_several_releases() -> None:
     assert group.handle(RELEASED, at + 0.3) == (BOW_OUT, Finished())
 
 
-def test_a_backup_that_is_still_letting_go_stops_once_that_is_done_and_says_no_goodbye() -> None:
+def test_a_backup_that_is_still_letting_go_stops_once_that_is_done_and_says_so_to_an_heir_that_waits() -> None:
     group, at = master()
     group.handle(advert(advskew=0, source=IPv4Address("10.0.0.1")), at + 0.1)  # yields
     assert Finished() not in group.handle(events.Stop(), at + 0.1)
-    assert group.handle(RELEASED, at + 0.2) == (Finished(),)
+    assert group.handle(RELEASED, at + 0.2) == (BOW_OUT, Finished())
 
 
 def test_a_lease_that_was_confirmed_late_is_renewed_at_once() -> None:
@@ -584,8 +580,20 @@ def test_others_that_stood_up_together_with_the_winner_are_told_too() -> None:
     assert group.handle(RELEASED, at + 0.3) == (AdvertiseTo(LET_GO, PEER), AdvertiseTo(LET_GO, second))
     assert group.handle(advert(source=stranger), at + 0.31) == ()
     assert group.handle(advert(sealed=True, source=third), at + 0.32) == (AdvertiseTo(LET_GO, third),)
-    assert group.handle(advert(sealed=True, source=third), at + 0.33) == ()
-    assert group.handle(advert(sealed=True, source=stranger), at + 0.2 + LETS_GO_WITHIN) == ()
+    assert group.handle(advert(sealed=True, source=stranger), at + 0.2 + group.master_down) == ()
+
+
+def test_each_is_told_once_more_at_its_next_regular_advert_since_the_word_may_be_lost() -> None:
+    late = IPv4Address("10.0.0.11")
+    group, at = master(replace(BASE, advskew=10))
+    group.handle(advert(sealed=True), at + 0.2)
+    assert group.handle(RELEASED, at + 0.3) == (AdvertiseTo(LET_GO, PEER),)
+    assert group.handle(advert(sealed=True), at + 0.31) == ()  # with its bind
+    assert group.handle(advert(sealed=True, source=late), at + 1.0) == (AdvertiseTo(LET_GO, late),)
+    assert group.handle(advert(sealed=True), at + 1.2) == (AdvertiseTo(LET_GO, PEER),)
+    assert group.handle(advert(sealed=True, source=late), at + 2.0) == (AdvertiseTo(LET_GO, late),)
+    assert group.handle(advert(sealed=True), at + 2.2) == ()
+    assert group.handle(advert(sealed=True, source=late), at + 3.0) == ()
 
 
 def test_but_eight_at_most() -> None:
@@ -634,20 +642,28 @@ def test_who_replaces_a_living_master_binds_once_he_has_let_go(
     assert group.deadline() == pytest.approx(3.1)
 
 
-@pytest.mark.parametrize(("sealed", "wait"), [(True, LETS_GO_WITHIN), (False, STRANGER_LETS_GO_WITHIN)])
-def test_or_when_he_has_had_his_time(sealed: bool, wait: float) -> None:
-    group = started(replace(BASE, preempt=True, advbase=4))
-    assert kinds(group.handle(advert(advbase=4, advskew=10, sealed=sealed), 2.0)) == [Advertise, RoleChanged]
+@pytest.mark.parametrize("advbase", [1, 4])
+def test_or_when_the_lease_of_one_who_says_nothing_is_over_for_certain(advbase: int) -> None:
+    """His word may be lost, he may have died, or be stuck: what he holds ends before his peers' patience."""
+    group = started(replace(BASE, preempt=True, advbase=advbase))
+    assert kinds(group.handle(advert(advbase=advbase, advskew=10, sealed=True), 2.0)) == [Advertise, RoleChanged]
+    at = 2.0
+    while at + group.interval < 2.0 + group.master_down:
+        at += group.interval
+        assert kinds(group.handle(TICK, at)) == [Advertise]
+    assert group.deadline() == pytest.approx(2.0 + group.master_down)
+    assert Bind in kinds(group.handle(TICK, 2.0 + group.master_down))
+    assert kinds(group.handle(LEASED, 2.0 + group.master_down)) == [Announce]
+
+
+@pytest.mark.parametrize(("advbase", "advskew", "wait"), [(1, 0, STRANGER_LETS_GO_WITHIN), (0, 4, 4 / 256 / 2)])
+def test_a_stranger_says_nothing_and_has_a_moment_half_an_interval_at_most(
+    advbase: int, advskew: int, wait: float
+) -> None:
+    group = started(replace(BASE, preempt=True, advbase=advbase, advskew=advskew))
+    assert kinds(group.handle(advert(advbase=advbase, advskew=10), 2.0)) == [Advertise, RoleChanged]
     assert group.deadline() == pytest.approx(2.0 + wait)
-    assert group.handle(TICK, 2.0 + wait / 2) == ()
     assert kinds(group.handle(TICK, 2.0 + wait)) == [Advertise, Bind]
-    assert kinds(group.handle(LEASED, 2.0 + wait)) == [Announce]
-
-
-def test_which_is_half_an_interval_at_most() -> None:
-    group = started(replace(BASE, preempt=True))
-    group.handle(advert(advskew=10, sealed=True), 2.0)
-    assert group.deadline() == pytest.approx(2.5)
 
 
 def test_an_advert_is_no_word_that_he_has_let_go() -> None:
@@ -658,15 +674,53 @@ def test_an_advert_is_no_word_that_he_has_let_go() -> None:
         done = group.handle(advert(source=second, advskew=10, sealed=True), 2.001)
         assert kinds(done) == [Advertise, AdvertiseTo]
         assert group.handle(advert(source=first, advskew=10, sealed=True), 2.002) == ()
-        assert kinds(group.handle(let_go(source=second), 2.01)) == [Advertise, Bind]
+        assert group.handle(let_go(source=second), 2.01) == (), "it is not known for one of his"
+        assert kinds(group.handle(let_go(source=first), 2.02)) == [Advertise, Bind]
+
+
+def test_nor_is_the_word_of_anybody_but_him() -> None:
+    """Who yielded to another a moment ago tells each new heir that it has nothing; he whom we replace has it all."""
+    other = IPv4Address("10.0.0.7")
+    for asked_by in (goodbye(advskew=254), advert(advskew=10, sealed=True), advert(demotion=1, sealed=True)):
+        group = started(replace(DUAL, preempt=True, advskew=5))
+        for source in (PEER, PEER6):
+            group.handle(advert(source=source, sealed=True), 2.0)
+        group.handle(asked_by, 2.5)
+        group.handle(TICK, 2.6)
+        assert (group.role, group.master) == (Role.MASTER, OWN)
+        assert group.handle(let_go(source=other), 2.61) == ()
+        assert group.handle(goodbye(source=other), 2.62) == ()
+        assert kinds(group.handle(let_go(source=PEER6), 2.63)) == [Advertise, Bind], "his other address"
+
+
+def test_a_bow_out_is_such_a_word() -> None:
+    """He was asked to stop while he handed over, or while we preempted."""
+    group = started(replace(BASE, advskew=100))
+    group.handle(advert(sealed=True), 2.0)
+    group.handle(goodbye(advskew=254), 2.5)
+    due = group.deadline()
+    assert group.handle(goodbye(source=IPv4Address("10.0.0.7")), 2.503) == ()
+    assert group.handle(goodbye(), 2.504) == ()
+    assert group.deadline() == due, "the turn stays"
+    done = group.handle(TICK, due or 0.0)
+    assert kinds(done) == [Advertise, Bind, RoleChanged]
+    assert changes(done) == [(Role.MASTER, Reason.BOW_OUT)]
+    group = started(replace(BASE, preempt=True))
+    group.handle(advert(advskew=10, sealed=True), 2.0)
+    assert group.handle(goodbye(advskew=254), 2.01) == ()
+    assert kinds(group.handle(goodbye(), 2.02)) == [Advertise, Bind]
+    assert group.handle(goodbye(), 2.03) == ()
 
 
 def test_who_waits_goes_on_waiting_with_other_settings() -> None:
     group = started(replace(BASE, preempt=True, advbase=4))
     group.handle(advert(advbase=4, advskew=10, sealed=True), 2.0)
     assert kinds(group.handle(events.Reconfigured(replace(BASE, advbase=4, advskew=5)), 2.1)) == [Advertise]
-    assert group.deadline() == pytest.approx(2.0 + LETS_GO_WITHIN)
-    assert kinds(group.handle(TICK, 2.0 + LETS_GO_WITHIN)) == [Advertise, Bind]
+    ends = 2.0 + started(BASE).config.dead_ratio * 4
+    for at in (2.1 + group.interval, 2.1 + 2 * group.interval):
+        assert kinds(group.handle(TICK, at)) == [Advertise]
+    assert group.deadline() == pytest.approx(ends)
+    assert kinds(group.handle(TICK, ends)) == [Advertise, Bind]
 
 
 def test_who_yields_before_it_has_bound_says_nothing() -> None:
@@ -833,7 +887,7 @@ def test_a_worse_demoted_backup_leaves_a_slow_master_alone() -> None:
 def test_a_hand_over_says_goodbye_and_holds_the_vips_until_somebody_stands_up() -> None:
     for sealed, told in ((True, (AdvertiseTo(LET_GO, PEER),)), (False, ())):
         group, at = master()
-        assert group.handle(events.HandOver(), at + 0.5) == (Advertise(advbase=255, advskew=254, demotion=0),)
+        assert group.handle(events.HandOver(), at + 0.5) == (OFFER, Renew())
         done = group.handle(advert(advskew=200, sealed=sealed), at + 0.6)
         assert kinds(done) == [Release, RoleChanged]
         assert changes(done) == [(Role.BACKUP, Reason.HANDED_OVER)]
@@ -854,9 +908,8 @@ def test_the_heir_binds_once_he_has_let_go() -> None:
 def test_a_hand_over_to_nobody_changes_nothing() -> None:
     group, at = master()
     group.handle(events.HandOver(), at + 0.5)
-    assert group.deadline() == at + 1
-    for second in (1, 2, 3, 4):
-        group.handle(TICK, at + second)
+    for second in (1.5, 2.5, 3.5):
+        assert group.handle(TICK, at + second)[0] == Advertise(advbase=1, advskew=0, demotion=0)
         group.handle(LEASED, at + second)
     group.handle(advert(advskew=200), at + 4.5)
     assert group.role is Role.MASTER
@@ -873,10 +926,17 @@ def test_a_hand_over_that_nobody_followed_is_over_once_all_had_their_time() -> N
 
 
 def test_a_hand_over_at_fast_timing_lets_every_backup_have_its_turn() -> None:
-    group, at = master(replace(BASE, advbase=0, advskew=1))
-    group.handle(events.HandOver(), at + 0.001)
-    assert group.deadline() == pytest.approx(at + 0.001 + LONGEST_STAGGER)
-    assert changes(group.handle(TICK, at + 0.001 + LONGEST_STAGGER)) == []
+    """Nothing that it says calls one back meanwhile, and its lease does not wait for them."""
+    group, at = master(replace(BASE, advbase=0, advskew=4, lease=0.045))
+    begun = at + 0.001
+    assert group.handle(events.HandOver(), begun) == (OFFER, Renew())
+    said: list[Effect] = []
+    while (due := group.deadline() or 0.0) < begun + LONGEST_STAGGER + group.interval:
+        said += group.handle(TICK, due)
+        group.handle(LEASED, due)
+    assert [each for each in said if isinstance(each, Advertise)][:-1] == [OFFER] * 3
+    assert [each for each in said if isinstance(each, Advertise)][-1] == Advertise(advbase=0, advskew=4, demotion=0)
+    assert said.count(Renew()) == 4
     assert group.role is Role.MASTER
 
 
