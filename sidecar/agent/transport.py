@@ -50,6 +50,10 @@ _UNREACHABLE = (aiohttp.ClientError, HttpProcessingError, ConfigException, OSErr
 """An HttpProcessingError may be a line that does not end, a ValueError a token file that is no text."""
 
 
+_DISTRUSTED = (aiohttp.ClientSSLError, ssl.SSLError)
+"""A certificate that is not accepted: it may be of a new CA, which is read from its file then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request. ``verb`` and ``resource`` are RBAC's words for it, ``what`` names the object for people."""
@@ -66,16 +70,17 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class _Client:
-    """A client with the token that it read, and how many calls are under way by it."""
+    """A client with the token and the CA that it read, and how many calls are under way by it."""
 
     http: RESTClientObject
     calls: int = 0
 
 
 class Transport:
-    """Connections to the API server; opened when needed, and anew when the server does not accept the token.
+    """Connections to the API server; opened when needed, and anew when one side does not accept what the other shows.
 
-    A client whose token was refused is closed by the last call that is under way by it: watches go on meanwhile.
+    Then token and CA are read again. A client that was refused is closed by the last call that is under way by it:
+    watches go on meanwhile.
     """
 
     def __init__(self, plan: KubernetesPlan, status: MirrorStatus) -> None:
@@ -135,8 +140,9 @@ class Transport:
                     yield response
                 finally:
                     _let_go(response)
-            except ApiError as error:
-                if error.status == 401 and self._client is current:
+            except (ApiError, *_DISTRUSTED) as error:
+                renewed = not isinstance(error, ApiError) or error.status == 401
+                if renewed and self._client is current:
                     self._client = None
                 raise
             finally:

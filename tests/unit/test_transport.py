@@ -202,17 +202,33 @@ def test_a_watch_that_is_refused_reads_the_token_the_next_time(tmp_path: Path) -
     assert asyncio.run(story()) == [b"", b"one\n", b"two\n"]
 
 
-@contextlib.asynccontextmanager
-async def behind_tls(tmp_path: Path, identity: ServerIdentity) -> AsyncIterator[tuple[str, list[None]]]:
-    """Yield a kubeconfig for a server with that certificate, and what grows with each connection that is begun."""
+def shows(tmp_path: Path, context: ssl.SSLContext, identity: ServerIdentity) -> None:
+    """Have a server show that certificate from now on."""
     (tmp_path / "cert").write_bytes(identity.certificate)
     (tmp_path / "key").write_bytes(identity.key)
-    (tmp_path / "ca").write_bytes(identity.ca)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+
+
+async def well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer once, if anything is asked."""
+    with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def behind_tls(
+    tmp_path: Path, identity: ServerIdentity, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[None]]]:
+    """Yield a kubeconfig for a server with that certificate, and what grows with each connection that is begun."""
+    (tmp_path / "ca").write_bytes(identity.ca)
+    context = context or ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shows(tmp_path, context, identity)
     begun: list[None] = []
     context.sni_callback = lambda *_: begun.append(None)
-    listening = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    listening = await asyncio.start_server(well, "127.0.0.1", 0, ssl=context)
     path = Path(write_kubeconfig(tmp_path / "config", listening.sockets[0].getsockname()[1]))
     cluster = (
         f'"certificate-authority": "{tmp_path / "ca"}", "tls-server-name": "localhost", "server": "https://localhost'
@@ -254,6 +270,28 @@ def test_a_clock_that_is_off_is_suspected_where_a_certificate_is_not_valid_now_o
     (line,) = caplog.messages
     assert "is the clock of this node right? It says 20" in line
     assert line.endswith("if it is, renew the certificate; the VIP does not depend on it, Kubernetes is told later")
+
+
+def test_a_ca_that_is_renewed_in_place_is_read_again(tmp_path: Path) -> None:
+    old, new = make_server_identity(["localhost"]), make_server_identity(["localhost"])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+
+    async def story() -> list[bytes]:
+        async with behind_tls(tmp_path, old, context) as (kubeconfig, _):
+            plan = KubernetesPlan(pod_name="a", pod_namespace="edge", role_label="carp-role", kubeconfig=kubeconfig)
+            transport = Transport(plan, MirrorStatus())
+            answers = [await transport.request(READ)]
+            shows(tmp_path, context, new)
+            with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
+                await transport.request(READ)
+            (tmp_path / "ca").write_bytes(new.ca)
+            with contextlib.suppress(ApiError):  # by what was read before
+                await transport.request(READ)
+            answers.append(await transport.request(READ))
+            await transport.close()
+            return answers
+
+    assert asyncio.run(story()) == [b"{}", b"{}"]
 
 
 def test_a_certificate_of_somebody_else_has_nothing_to_do_with_the_clock(tmp_path: Path) -> None:
