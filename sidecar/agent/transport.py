@@ -33,6 +33,9 @@ _USER_AGENT = f"carp-sidecar/{__version__}"
 _CONNECT_WITHIN = 1.5
 """Seconds, kept short so that a server that is back is found at once; answering may take its time."""
 _ANSWER_WITHIN = 10.0
+_WRITTEN_WITHIN = 3.0
+"""For what is written: small, and as well said twice. Something in between may acknowledge all and pass on nothing."""
+_WRITES = frozenset({"create", "patch", "delete"})
 _WATCH_SILENT_AT_MOST = 120.0
 """Seconds without a byte: the server sends a bookmark each minute."""
 _ANSWER_BYTES_AT_MOST = 32 * 1024 * 1024
@@ -119,7 +122,8 @@ class Transport:
                 yield line
 
     async def _request(self, call: Call) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN, sock_connect=_CONNECT_WITHIN)
+        within = _WRITTEN_WITHIN if call.verb in _WRITES else _ANSWER_WITHIN
+        timeout = aiohttp.ClientTimeout(total=within, sock_connect=_CONNECT_WITHIN)
         async with self._answer(call, timeout) as response:
             answer = await _read(response)
             if response.status >= 300:

@@ -51,7 +51,10 @@ _INJECTED = re.compile(
 _FOR_CHILDREN = re.compile(
     r"PATH|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ|LD_LIBRARY_PATH|PYTHON(?:PATH|HOME|UNBUFFERED|DONTWRITEBYTECODE)"
     r"|SSL_CERT_(?:FILE|DIR)|(?:HTTPS?|NO)_PROXY|(?:https?|no)_proxy|KUBERNETES_SERVICE_(?:HOST|PORT)|KUBECONFIG"
+    r"|RES_OPTIONS"
 )
+_DEFAULTS_FOR_CHILDREN = {"RES_OPTIONS": "timeout:1 attempts:2"}
+"""The C library waits 5 s for each answer that a name server owes, and so would the mirror once it is back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +154,7 @@ def load(
 
 def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of ``environ`` that the long-lived processes get: no setting, no secret."""
-    return {name: value for name, value in environ.items() if _FOR_CHILDREN.fullmatch(name)}
+    return _DEFAULTS_FOR_CHILDREN | {name: value for name, value in environ.items() if _FOR_CHILDREN.fullmatch(name)}
 
 
 def environment_of_settings(environ: Mapping[str, str]) -> dict[str, str]:

@@ -435,13 +435,17 @@ def test_children_get_a_clean_environment() -> None:
         "PATH": "/bin", "HOME": "/", "LANG": "C.UTF-8", "LC_ALL": "C", "TZ": "UTC", "SSL_CERT_FILE": "/ca",
         "SSL_CERT_DIR": "/cas", "HTTPS_PROXY": "http://p", "https_proxy": "http://p", "NO_PROXY": "x", "no_proxy": "x",
         "HTTP_PROXY": "p", "http_proxy": "p", "KUBERNETES_SERVICE_HOST": "h", "KUBERNETES_SERVICE_PORT": "443",
-        "KUBECONFIG": "/k", "PYTHONPATH": "/src",
+        "KUBECONFIG": "/k", "PYTHONPATH": "/src", "RES_OPTIONS": "timeout:3",
     }  # fmt: skip
     dropped = {
         "CARP_PASSWORD": "hunter2", "CARP_VHID": "1", "CARP_SIDECAR_SERVICE_HOST": "x", "AWS_SECRET_ACCESS_KEY": "x",
         "POD_NAME": "x", "PYTHONSTARTUP": "/evil", "LD_PRELOAD": "/evil", "LC_password": "x", "XPATH": "x",
     }  # fmt: skip
     assert environment_for_children(kept | dropped) == kept
+
+
+def test_children_do_not_wait_long_for_a_name_server_unless_told_to() -> None:
+    assert environment_for_children({"PATH": "/bin"}) == {"PATH": "/bin", "RES_OPTIONS": "timeout:1 attempts:2"}
 
 
 # Commands ------------------------------------------------------------------------------------------------------------

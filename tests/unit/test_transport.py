@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from sidecar import __version__
+from sidecar.agent import transport as transport_module
 from sidecar.agent.errors import ApiError
 from sidecar.agent.kubernetes import KubernetesMirror
 from sidecar.agent.state import ApiState, MirrorStatus
@@ -362,6 +363,40 @@ def test_a_server_that_hangs_up_is_an_error(server: ScriptedServer, tmp_path: Pa
     with pytest.raises(ApiError, match=r"^the API server cannot be reached: "):
         call(server.kubeconfig(tmp_path / "config"), lambda transport: transport.request(READ), status)
     assert status.requests == {("list", "pods", ""): 1}
+
+
+def test_a_write_that_nobody_answers_is_given_up_before_a_read_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is acknowledged and nothing answered, as by a middlebox that has forgotten the connection."""
+    monkeypatch.setattr(transport_module, "_WRITTEN_WITHIN", 0.05)
+    monkeypatch.setattr(transport_module, "_ANSWER_WITHIN", 3600.0)
+
+    async def story(transport: Transport) -> None:
+        reading = asyncio.create_task(transport.request(READ))
+        with pytest.raises(ApiError, match="does not answer in time"):
+            await transport.request(WRITE)
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait({reading})
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    async def served() -> None:
+        listening = await asyncio.start_server(never, "127.0.0.1", 0)
+        path = write_kubeconfig(tmp_path / "config", listening.sockets[0].getsockname()[1])
+        plan = KubernetesPlan(pod_name="carp-1", pod_namespace="edge", role_label="carp-role", kubeconfig=path)
+        transport = Transport(plan, MirrorStatus())
+        try:
+            await story(transport)
+        finally:
+            await transport.close()
+            listening.close()
+
+    asyncio.run(served())
 
 
 def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
