@@ -3,7 +3,6 @@ waited for."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -95,23 +94,32 @@ class Mirror:
             return
         self.child = child
         self._reactor.watch(child.channel.fileno(), self._speaks)
-        with contextlib.suppress(ChannelClosedError, BlockingIOError):  # it died at once: SIGCHLD tells
-            child.channel.send(
-                StartAgent(
-                    node=plan.node_name,
-                    kubernetes=plan.kubernetes or (_silenced(self._kubernetes) if self._former else None),
-                    groups=() if plan.kubernetes is None else _mirrored(plan),
-                    former=self._former,
-                    http_listen=plan.http_listen,
-                    pod=plan.pod,
-                    health=plan.health,
-                    failing=self._failing,
-                )
-            )
-            if self._snapshot is not None and plan.kubernetes is not None:
-                child.channel.send(self._snapshot)
-            if self._settings is not None:
-                child.channel.send(Settings(status=self._settings))
+        try:
+            self._introduce(child)
+        except (ChannelClosedError, BlockingIOError):
+            pass  # it died at once: SIGCHLD tells
+        except MessageError as error:
+            log.error("the agent cannot be told what to show: %s; name fewer groups, VIPs or probes", error)  # noqa: TRY400 - as above
+            child.kill()
+
+    def _introduce(self, child: Child) -> None:
+        """Tell it all that it begins with. Raises what ``Channel.send`` does."""
+        plan = self._plan
+        start = StartAgent(
+            node=plan.node_name,
+            kubernetes=plan.kubernetes or (_silenced(self._kubernetes) if self._former else None),
+            groups=() if plan.kubernetes is None else _mirrored(plan),
+            former=self._former,
+            http_listen=plan.http_listen,
+            pod=plan.pod,
+            health=plan.health,
+            failing=self._failing,
+        )
+        self._former = _send_what_fits(child, start)
+        if self._snapshot is not None and plan.kubernetes is not None:
+            child.channel.send(self._snapshot)
+        if self._settings is not None:
+            child.channel.send(Settings(status=self._settings))
 
     def change(self, plan: Plan) -> None:
         """Go on with this plan: an agent to which that is news is ended, and the next one begins with it at once."""
@@ -242,6 +250,25 @@ class Mirror:
             # Only the newest snapshot matters, and one that does not read gets it when it starts anew.
             log.warning("the agent does not read; it is started anew")
             self.child.kill()
+
+
+def _send_what_fits(child: Child, start: StartAgent) -> tuple[FormerGroup, ...]:
+    """Send it with as many of the former groups, the newest, as a message takes; return those."""
+    sent = start
+    while True:
+        try:
+            child.channel.send(sent)
+        except MessageError:
+            if not sent.former:
+                raise
+            sent = replace(sent, former=sent.former[(len(sent.former) + 1) // 2 :])
+            continue
+        if left := len(start.former) - len(sent.former):
+            log.warning(
+                "too much has changed: what Kubernetes shows of %d former groups stays until somebody takes it away",
+                left,
+            )
+        return sent.former
 
 
 def _mirrored(plan: Plan) -> tuple[MirroredGroup, ...]:

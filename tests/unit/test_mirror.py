@@ -30,6 +30,7 @@ from sidecar.ipc.messages import (
     StatusReply,
     StatusRequest,
     Unavailable,
+    encode,
 )
 from sidecar.ipc.plan import MirrorPlan, Plan, ProbeKind, ProbePlan
 from sidecar.live.reload import Parts, Reload
@@ -311,6 +312,41 @@ def test_a_mirror_that_is_switched_off_has_an_agent_that_shows_nothing(
     assert told == []
     assert (start.kubernetes, start.groups) == (on, ())
     assert [each.group.name for each in start.former] == ["web"]
+
+
+def large(vhid: int, vips: int) -> Plan:
+    return plan(vhid=vhid, vips=tuple(f"fd00::{number:x}/128" for number in range(vips)))
+
+
+def test_what_is_only_to_be_taken_away_is_forgotten_where_it_does_not_fit(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for vhid in (1, 2, 3, 4):
+        mirror.change(large(vhid, 20_000))
+    end(mirror)
+    told: list[Message] = []
+    monkeypatch.setattr(Channel, "send", lambda _, message: (encode(message), told.append(message)))
+    for _ in range(2):
+        mirror.start()
+        start = told.pop(0)
+        assert isinstance(start, StartAgent)
+        assert [each.group.vhid for each in start.former] == [2, 3]
+        end(mirror)
+    assert caplog.messages == [
+        "too much has changed: what Kubernetes shows of 2 former groups stays until somebody takes it away"
+    ]
+
+
+def test_more_than_fits_at_all_is_said_and_ends_nobody_but_the_agent(
+    mirror: Mirror, caplog: pytest.LogCaptureFixture
+) -> None:
+    end(mirror)
+    mirror.change(large(1, 100_000))
+    assert mirror.child is not None
+    assert mirror.child.process.wait() == -signal.SIGKILL
+    (line,) = caplog.messages
+    assert line.startswith("the agent cannot be told what to show: StartAgent takes ")
+    assert line.endswith("; name fewer groups, VIPs or probes")
 
 
 def test_one_that_never_was_on_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
