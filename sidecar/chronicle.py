@@ -1,6 +1,6 @@
-"""What the parent remembers of the groups' changes of role, so that an engine which starts anew knows of them.
+"""What the parent remembers of the groups, so that an engine which starts anew knows of it: changes of role, and seals.
 
-It learns of them by the snapshots that pass through it (decision 1), and of the engine's own end by itself.
+It learns of the changes by the snapshots that pass through it (decision 1), and of the engine's own end by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Chronicle:
     def __init__(self) -> None:
         self._last: dict[str, GroupRole] = {}
         self._changes: dict[str, deque[TransitionStatus]] = {}
+        self._seal_offsets: dict[str, float] = {}
 
     def of(self, group: str) -> tuple[TransitionStatus, ...]:
         """Return what is remembered of a group."""
@@ -35,6 +36,15 @@ class Chronicle:
             if role.transitions and not known:
                 self._note(role, before=Role.INIT.value if before is None else before.role)
 
+    def sealed(self, group: str, offset: float | None) -> None:
+        """Note how far the seals of a group's adverts are ahead of CLOCK_BOOTTIME, in seconds (see Bind)."""
+        if offset is not None:
+            self._seal_offsets[group] = offset
+
+    def seal_offset(self, group: str) -> float | None:
+        """Return how far they are, None where there were none."""
+        return self._seal_offsets.get(group)
+
     def engine_ended(self, why: str, *, now: float) -> None:
         """Note that nobody plays the roles any more; ``now`` is in Unix seconds."""
         for name, role in self._last.items():
@@ -47,6 +57,7 @@ class Chronicle:
         """Forget a group that has ended."""
         self._last.pop(group, None)
         self._changes.pop(group, None)
+        self._seal_offsets.pop(group, None)
 
     def _note(self, role: GroupRole, *, before: str) -> None:
         changes = self._changes.setdefault(role.name, deque(maxlen=CHANGES_REMEMBERED))

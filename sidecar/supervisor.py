@@ -204,9 +204,16 @@ class Supervisor:
         yield self._mirror.health(), []
         resumable = self._leases.resumable()
         for group in self._groups:
-            lasts, history = self._leases.lasts(group.name), self._chronicle.of(group.name)
-            yield StartGroup(group=group, resume=group.name in resumable, lease=lasts, history=history), []
-            self._follow(group.name)
+            name = group.name
+            start = StartGroup(
+                group=group,
+                resume=name in resumable,
+                lease=self._leases.lasts(name),
+                history=self._chronicle.of(name),
+                seal_offset=self._chronicle.seal_offset(name),
+            )
+            yield start, []
+            self._follow(name)
 
     def _processes_ended(self) -> None:
         started: list[Child | Run | Trial] = [
@@ -259,8 +266,9 @@ class Supervisor:
 
     def _obey(self, message: Message) -> None:
         match message:
-            case Bind(group=name, until=until) | Renew(group=name, until=until) if self._leases.knows(name):
-                self._elector.tell(Bound(group=name, error=self._leases.renew(name, until=until)))
+            case Bind(group=name) | Renew(group=name) if self._leases.knows(name):
+                self._chronicle.sealed(name, message.seal_offset)
+                self._elector.tell(Bound(group=name, error=self._leases.renew(name, until=message.until)))
                 self._follow(name)
             case Release(group=name) if self._leases.knows(name):
                 self._leases.release(name)

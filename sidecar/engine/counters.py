@@ -10,7 +10,7 @@ from typing import Protocol
 from sidecar.engine.receive import Arrival
 from sidecar.ipc.plan import GroupPlan
 from sidecar.protocol.packet import PacketError
-from sidecar.protocol.seal import Gate, Seal, Sealed, Ticker
+from sidecar.protocol.seal import TICKS_PER_SECOND, Gate, Seal, Sealed, Ticker
 from sidecar.protocol.types import DropReason, IPAddress
 
 _MASK = (1 << 64) - 1
@@ -19,8 +19,16 @@ _MASK = (1 << 64) - 1
 class Counters(Protocol):
     """Gives each advert of ours its counter, and judges those of others once their HMAC was found right."""
 
-    def anchor(self, now: float) -> None:
-        """Read the wall clock: a mastership begins, or a rival does not seem to hear us."""
+    @property
+    def offset(self) -> float | None:
+        """How far the last tick that was sealed was ahead of the clock of ``now``, in seconds; None: there is none."""
+        ...
+
+    def anchor(self, now: float, *, resumed: bool = False) -> None:
+        """Read the wall clock: a mastership begins, or a rival does not seem to hear us.
+
+        One that is ``resumed`` goes on where an earlier engine's was.
+        """
         ...
 
     def next(self, advert: Sealed, now: float) -> int:
@@ -42,7 +50,12 @@ class Continued:
     def __init__(self) -> None:
         self._last = int.from_bytes(os.urandom(8), "big")
 
-    def anchor(self, now: float) -> None:
+    @property
+    def offset(self) -> float | None:
+        """None: no clock is involved."""
+        return None
+
+    def anchor(self, now: float, *, resumed: bool = False) -> None:
         """Do nothing: no clock is involved."""
 
     def next(self, advert: Sealed, now: float) -> int:  # noqa: ARG002 - the counter seals nothing
@@ -59,21 +72,42 @@ class Continued:
 
 
 class SealedCounters:
-    """``strict``: the counter is a seal (``protocol.seal``). ``wall`` returns Unix seconds."""
+    """``strict``: the counter is a seal (``protocol.seal``). ``wall`` returns Unix seconds.
 
-    def __init__(self, plan: GroupPlan, *, wall: Callable[[], float] = time.time) -> None:
+    ``offset`` is that of an earlier engine: its ticks were this node's too, and must not be gone below.
+    """
+
+    def __init__(self, plan: GroupPlan, *, offset: float | None = None, wall: Callable[[], float] = time.time) -> None:
         self._seals = _seals(plan)
         # One for each source, as receivers keep them apart: at the fastest timing one for two families would run away.
         self._tickers: dict[IPAddress, Ticker] = {}
         self._anchored: tuple[float, float] | None = None
         """Where the wall clock was read last, and when."""
+        self._inherited = offset
+        """Until a mastership begins."""
+        self._sealed: tuple[int, float] | None = None
+        """The highest tick, and when it was sealed."""
         self._gate = Gate(allowed_skew=plan.clock_skew)
         self._allowed = plan.clock_skew
         self._wall = wall
 
-    def anchor(self, now: float) -> None:
-        """Go on from the wall clock."""
+    @property
+    def offset(self) -> float | None:
+        """How far the last tick that was sealed was ahead of the clock of ``now``, in seconds; None: there is none."""
+        if self._sealed is None:
+            return self._inherited
+        tick, at = self._sealed
+        return tick / TICKS_PER_SECOND - at
+
+    def anchor(self, now: float, *, resumed: bool = False) -> None:
+        """Go on from the wall clock, or from where an earlier engine's ticks must have come where that is higher.
+
+        A mastership that is ``resumed`` goes on as if the engine had not died: no step of the wall clock moves it.
+        """
         wall = self._wall()
+        if self._inherited is not None:
+            earlier = now + self._inherited
+            wall, self._inherited = earlier if resumed else max(wall, earlier), None
         self._anchored = wall, now
         for ticker in self._tickers.values():
             ticker.anchor(wall=wall, now=now)
@@ -86,7 +120,10 @@ class SealedCounters:
             if self._anchored is not None:
                 wall, at = self._anchored
                 ticker.anchor(wall=wall, now=at)
-        return self._seals[0].counter(ticker.next(now), advert)
+        tick = ticker.next(now)
+        if self._sealed is None or tick >= self._sealed[0]:
+            self._sealed = tick, now
+        return self._seals[0].counter(tick, advert)
 
     def accept(self, arrival: Arrival, password: int, now: float) -> None:
         """Break the seal and judge it. Raises PacketError (BROKEN_SEAL, REPLAYED, CLOCK_SKEW)."""

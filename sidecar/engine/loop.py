@@ -278,7 +278,12 @@ class Engine:
     def _start(self, message: StartGroup, now: float) -> None:
         plan = message.group
         runner = GroupRunner(
-            plan, self._ports[plan.interface], self._channel.send, lease=message.lease, history=message.history
+            plan,
+            self._ports[plan.interface],
+            self._channel.send,
+            lease=message.lease,
+            history=message.history,
+            seal_offset=message.seal_offset,
         )
         self._groups[plan.name] = runner
         self._by_vhid[plan.interface][plan.vhid] = runner

@@ -52,11 +52,11 @@ class GroupRunner:
     """Feeds one ``Group`` with events and performs its effects.
 
     ``tell_parent`` sends a message to the parent; ``finished`` turns True once the group has handed over. ``lease`` is
-    how long the kernel keeps the VIPs, where the parent knows better than the timing; ``history`` is of earlier
-    engines.
+    how long the kernel keeps the VIPs, where the parent knows better than the timing; ``history`` and ``seal_offset``
+    are of earlier engines.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a parent knows of a group
         self,
         plan: GroupPlan,
         port: Port,
@@ -64,6 +64,7 @@ class GroupRunner:
         *,
         lease: float | None = None,
         history: Iterable[TransitionStatus] = (),
+        seal_offset: float | None = None,
     ) -> None:
         self.port = port
         port.groups += 1
@@ -78,7 +79,9 @@ class GroupRunner:
         self.role_changed = False
         """Set by a role change; the loop clears it once the mirror has been told."""
         self._tell_parent = tell_parent
-        self._counters: Counters = SealedCounters(plan) if plan.replay == "strict" else Continued()
+        self._counters: Counters = Continued()
+        if plan.replay == "strict":
+            self._counters = SealedCounters(plan, offset=seal_offset)
         self._now = 0.0
         self._sent = 0
         self._received = 0
@@ -170,7 +173,7 @@ class GroupRunner:
         done = self.group.handle(event, now)
         if self.is_master and (not was_master or isinstance(event, AdvertReceived)):
             # A master begins, or hears a rival, who may have refused it for its clock.
-            self._counters.anchor(now)
+            self._counters.anchor(now, resumed=isinstance(event, Start))  # no other start makes a master
         self._now = now
         for effect in done:
             self._perform(effect)
@@ -201,9 +204,11 @@ class GroupRunner:
             case effects.AdvertiseTo(advert=advert, target=target):
                 self._advertise_to(advert, target)
             case effects.Bind():
-                self._tell_parent(Bind(group=self.plan.name, until=self._now + self._standing))
+                until, offset = self._now + self._standing, self._counters.offset
+                self._tell_parent(Bind(group=self.plan.name, until=until, seal_offset=offset))
             case effects.Renew():
-                self._tell_parent(Renew(group=self.plan.name, until=self._now + self._standing))
+                until, offset = self._now + self._standing, self._counters.offset
+                self._tell_parent(Renew(group=self.plan.name, until=until, seal_offset=offset))
             case effects.Release():
                 self._tell_parent(Release(group=self.plan.name))
             case effects.Announce():

@@ -64,13 +64,14 @@ class StartGroup(Message, frozen=True, tag=True):
     """Run this group. ``resume``: its lease is still alive from an engine that died, so start as master.
 
     ``lease`` is how many seconds the kernel keeps the VIPs after a renewal; None: as the timing has it. ``history`` are
-    the changes of role under earlier engines, the oldest first.
+    the changes of role under earlier engines, the oldest first, ``seal_offset`` is the last one's (see Bind).
     """
 
     group: GroupPlan
     resume: bool
     lease: float | None = None
     history: tuple[TransitionStatus, ...] = ()
+    seal_offset: float | None = None
 
 
 class ChangeGroup(Message, frozen=True, tag=True):
@@ -184,10 +185,13 @@ class Bind(Message, frozen=True, tag=True):
     """Lease the group's VIPs to this node until that moment (seconds on CLOCK_BOOTTIME) and no longer.
 
     It counts from the advert that went out with it, so that whoever carries it out late does not lease for longer.
+    ``seal_offset`` tells how far that advert's seal was ahead of CLOCK_BOOTTIME, in seconds, so that the next engine
+    can go on from there; None where nothing is sealed.
     """
 
     group: str
     until: float
+    seal_offset: float | None = None
 
 
 class Renew(Message, frozen=True, tag=True):
@@ -195,6 +199,7 @@ class Renew(Message, frozen=True, tag=True):
 
     group: str
     until: float
+    seal_offset: float | None = None
 
 
 class Release(Message, frozen=True, tag=True):

@@ -71,11 +71,17 @@ class ClockedNode(Node):
         return EPOCH + self.lan.now + self.offset
 
     def start(self, *, resume: bool = False) -> None:
-        """A clock that was set back before a restart is the one thing that the seal cannot survive: it is set right."""
-        self.offset = max(
-            self.offset, (max(self._sealed.values(), default=-1) + 1) / TICKS_PER_SECOND - EPOCH - self.lan.now
-        )
-        self._counters = SealedCounters(self._plan, wall=self.wall)
+        """A parent whose engine died tells the next one how far the seals were.
+
+        A clock that was set back before a restart of all is the one thing that the seal cannot survive: it is set
+        right.
+        """
+        offset = self._counters.offset if self._reviving else None
+        if offset is None:
+            self.offset = max(
+                self.offset, (max(self._sealed.values(), default=-1) + 1) / TICKS_PER_SECOND - EPOCH - self.lan.now
+            )
+        self._counters = SealedCounters(self._plan, offset=offset, wall=self.wall)
         self._heard.clear()
         super().start(resume=resume)
 
@@ -90,7 +96,7 @@ class ClockedNode(Node):
     def anchor(self, event: events.Event) -> None:
         """As ``GroupRunner.handle`` does between the machine's decision and its effects."""
         if self.role is Role.MASTER and (self._said is not Role.MASTER or isinstance(event, events.AdvertReceived)):
-            self._counters.anchor(self.lan.now)
+            self._counters.anchor(self.lan.now, resumed=isinstance(event, events.Start))
 
     def replay(self, letter: Letter) -> None:
         """Get what this node may have heard already: then it is refused."""

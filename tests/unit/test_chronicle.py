@@ -55,3 +55,15 @@ def test_only_the_last_ones_are_remembered_and_nothing_of_a_group_that_has_ended
     chronicle.forget("web")
     chronicle.forget("web")
     assert chronicle.of("web") == ()
+
+
+def test_how_far_seals_are_ahead_is_known_until_the_group_ends() -> None:
+    chronicle = Chronicle()
+    assert chronicle.seal_offset("web") is None
+    for offset in (5.0, 1.5, None):
+        chronicle.sealed("web", offset)
+    chronicle.sealed("db", 7.0)
+    chronicle.engine_ended("the engine was ended by SIGKILL", now=9.0)
+    assert (chronicle.seal_offset("web"), chronicle.seal_offset("db")) == (1.5, 7.0)
+    chronicle.forget("web")
+    assert (chronicle.seal_offset("web"), chronicle.seal_offset("db")) == (None, 7.0)

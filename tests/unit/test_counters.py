@@ -135,6 +135,78 @@ def test_a_step_of_the_wall_clock_moves_no_tick_until_the_next_anchor() -> None:
     assert tick(node.say()) == int((EPOCH + 3601.0) * 256)
 
 
+def next_life(node: Node, *, resumed: bool) -> Node:
+    """The engine that comes after: it starts anew with what the parent remembers."""
+    after = Node(node.plan, node.clock, node.now)
+    after.counters = SealedCounters(node.plan, wall=node.clock, offset=node.counters.offset)
+    after.counters.anchor(after.now, resumed=resumed)
+    return after
+
+
+def test_whoever_has_sealed_nothing_has_no_offset() -> None:
+    assert Node().counters.offset is None
+    assert Continued().offset is None
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_the_next_engine_seals_above_the_last_ticks_although_the_clock_was_set_back(*, resumed: bool) -> None:
+    node, peer = Node(), Node()
+    for seconds in (1.0, 0.25):
+        assert peer.refuse(node.say()) is None
+        for each in (node, peer):
+            each.pass_time(seconds)
+    node.clock.wall -= 20.0
+    after = next_life(node, resumed=resumed)
+    assert peer.refuse(after.say()) is None
+    assert tick(after.say()) == int((EPOCH + 1.25) * 256) + 1
+
+
+@pytest.mark.parametrize(("resumed", "refused"), [(True, None), (False, DropReason.CLOCK_SKEW)])
+def test_only_a_mastership_that_goes_on_takes_no_step_forward_either(
+    *, resumed: bool, refused: DropReason | None
+) -> None:
+    node, peer = Node(), Node()
+    assert peer.refuse(node.say()) is None
+    for each in (node, peer):
+        each.pass_time(1.0)
+    node.clock.wall += 3600.0
+    assert peer.refuse(next_life(node, resumed=resumed).say()) is refused
+
+
+def test_a_new_mastership_of_the_next_engine_begins_with_a_clock_that_is_ahead() -> None:
+    node = Node()
+    node.say()
+    node.pass_time(1.0)
+    node.clock.wall += 10.0
+    after = next_life(node, resumed=False)
+    assert tick(after.say()) == int((EPOCH + 11.0) * 256)
+
+
+def test_what_was_inherited_counts_for_the_first_mastership_only() -> None:
+    node = Node()
+    node.say()
+    node.clock.wall += 10.0
+    after = next_life(node, resumed=True)
+    after.counters.anchor(after.now)  # a rival was heard, who may have refused it for its clock
+    assert tick(after.say()) == int((EPOCH + 10.0) * 256)
+
+
+@given(st.lists(st.tuples(st.floats(0.004, 1e4), st.floats(-1e6, 1e6), st.booleans()), max_size=20))
+def test_ticks_rise_over_any_lives_and_steps_and_a_resumed_mastership_never_runs_ahead(
+    lives: list[tuple[float, float, bool]],
+) -> None:
+    node = Node()
+    said = [tick(node.say())]
+    for seconds, step, resumed in lives:
+        node.pass_time(seconds)
+        node.clock.wall += step
+        node = next_life(node, resumed=resumed)
+        said.append(tick(node.say()))
+        if resumed:
+            assert said[-1] <= said[-2] + seconds * 256 + 1
+    assert said == sorted(set(said))
+
+
 # strict: what is heard -----------------------------------------------------------------------------------------------
 
 

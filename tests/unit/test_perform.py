@@ -48,6 +48,7 @@ class Bench:
 
     plan: Any = field(default_factory=group_plan)
     done: list[bytes | Message] = field(default_factory=list)
+    seal_offset: float | None = None
     watched: bool = True
     """Frames are read as they are sent; else they wait for ``take``."""
 
@@ -57,7 +58,7 @@ class Bench:
             end.setblocking(False)
         self.raw = Raw()
         self.port = Port("eth0", MAC, True, {4: near}, {4: self.raw})  # type: ignore[dict-item]
-        self.runner = GroupRunner(self.plan, self.port, self._told)
+        self.runner = GroupRunner(self.plan, self.port, self._told, seal_offset=self.seal_offset)
 
     def _told(self, message: Message) -> None:
         if self.watched:
@@ -185,6 +186,27 @@ def test_each_advert_comes_with_a_renewal(bench: Bench) -> None:
     frame, renew = bench.take()
     assert isinstance(frame, bytes)
     assert renew == Renew(group="web", until=4.0 + STANDING)
+
+
+def test_the_next_engine_goes_on_with_the_seals_of_the_one_that_died() -> None:
+    first = Bench(group_plan(replay="strict"))
+    first.runner.start(resume=False, now=0.0)
+    first.runner.handle(TICK, 3.0)
+    first.runner.handle(LEASED, 3.0)
+    first.runner.handle(TICK, 4.0)
+    told = {type(each): each for each in first.done if isinstance(each, Bind | Renew)}
+    bound, renewed = told[Bind].seal_offset, told[Renew].seal_offset
+    counters = [header.counter >> 24 for header in first.adverts()]
+    assert [bound, renewed] == [counters[0] / 256 - 3.0, counters[-1] / 256 - 4.0]
+    assert bound is not None
+    assert renewed is not None
+    assert renewed == pytest.approx(bound, abs=0.01)
+    first.close()
+    ahead = renewed + 7200.0  # its clock has been set back since
+    second = Bench(group_plan(replay="strict"), seal_offset=ahead)
+    second.runner.start(resume=True, now=5.0)
+    assert second.adverts()[0].counter >> 24 == int((5.0 + ahead) * 256)
+    second.close()
 
 
 def test_a_resumed_master_advertises_and_binds_at_once(bench: Bench) -> None:
