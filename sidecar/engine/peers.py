@@ -10,6 +10,8 @@ from sidecar.ipc.messages import PeerStatus
 from sidecar.protocol.packet import Header
 from sidecar.protocol.types import DropReason, IPAddress
 
+MEMBERS_AT_MOST = 256
+"""Senders of valid adverts that are remembered: in ``compat`` whoever replays one can make up its source."""
 STRANGERS_AT_MOST = 64
 """Senders without a valid advert that are remembered; source addresses can be made up at will."""
 REPORT_EVERY = 600.0
@@ -40,10 +42,18 @@ class Peers:
         self._reports = 0
         self._counting_since = -math.inf
 
-    def heard(self, source: IPAddress, header: Header, *, password: int, wall: float) -> int:
-        """Note a valid advert; return which password this sender used before, 0 if this is its first."""
+    def heard(
+        self, source: IPAddress, header: Header, *, password: int, wall: float, followed: IPAddress | None = None
+    ) -> int:
+        """Note a valid advert; return which password this sender used before, 0 if this is its first.
+
+        Whoever is ``followed`` is never forgotten to make room.
+        """
         peer = self._members.get(source)
         if peer is None:
+            if len(self._members) >= MEMBERS_AT_MOST:
+                others = (each for each in self._members if each != followed)
+                del self._members[min(others, key=lambda each: self._members[each].heard_at)]
             peer = self._members[source] = self._strangers.pop(source, _Peer())
         before, peer.password = peer.password, password
         peer.adverts += 1

@@ -344,7 +344,9 @@ class GroupRunner:
         self._disturbance = detail
 
     def _note_password(self, arrival: Arrival, password: int) -> None:
-        before = self.peers.heard(arrival.source, arrival.header, password=password, wall=time.time())
+        before = self.peers.heard(
+            arrival.source, arrival.header, password=password, wall=time.time(), followed=self.group.master
+        )
         if password != before and (before or password > 1):
             log.info(
                 "%s uses password %d of %d",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from sidecar.engine.peers import REPORT_EVERY, REPORTS_AT_MOST, STRANGERS_AT_MOST, Peers
+import msgspec
+
+from sidecar.engine.peers import MEMBERS_AT_MOST, REPORT_EVERY, REPORTS_AT_MOST, STRANGERS_AT_MOST, Peers
+from sidecar.ipc.messages import MAXIMUM
 from sidecar.protocol.packet import Header
 from sidecar.protocol.types import DropReason
 
@@ -48,3 +51,29 @@ def test_made_up_senders_fill_neither_memory_nor_log_nor_push_members_out() -> N
     statuses = peers.status()
     assert len(statuses) == STRANGERS_AT_MOST + 1
     assert statuses[0].address == "10.0.0.1"
+
+
+def test_members_are_bounded_and_the_one_heard_longest_ago_goes_but_never_the_one_that_is_followed() -> None:
+    peers = Peers()
+    for source in (A, B):
+        peers.heard(source, HEADER, password=1, wall=5.0)
+    for number in range(MEMBERS_AT_MOST - 2):
+        peers.heard(IPv4Address(number), HEADER, password=1, wall=6.0, followed=A)
+    assert set(peers.members()) >= {A, B}
+    for number in range(10_000):  # ``compat``: whoever replays one advert may say that it comes from anywhere
+        peers.heard(IPv4Address(2**24 + number), HEADER, password=1, wall=7.0 + number, followed=A)
+    members = peers.members()
+    assert (len(members), members[0]) == (MEMBERS_AT_MOST, A)
+    assert B not in members
+    assert members[-1] == IPv4Address(2**24 + 9_999)
+    assert peers.heard(B, HEADER, password=2, wall=8.0, followed=A) == 0
+
+
+def test_the_status_of_as_many_as_are_remembered_fits_into_one_message_with_room_to_spare() -> None:
+    peers = Peers()
+    for number in range(2 * MEMBERS_AT_MOST):
+        source = IPv6Address(2**128 - 1 - number)
+        peers.heard(source, HEADER, password=1, wall=1.8e9 + number / 7)
+        for reason in DropReason:
+            peers.dropped(source, reason, wall=1.8e9)
+    assert sum(len(msgspec.json.encode(each)) for each in peers.status()) < MAXIMUM / 2
