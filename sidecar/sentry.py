@@ -152,6 +152,7 @@ def _index(interface: str) -> int:
 
 def _name(index: int) -> str:
     try:
-        return socket.if_indextoname(index)
+        name = socket.if_indextoname(index)
     except OSError:
         return f"interface {index}"
+    return name.encode(errors="backslashreplace").decode()  # the kernel takes any bytes, and messages take text

@@ -157,7 +157,7 @@ def link_from_message(message: Any) -> Link:  # noqa: ANN401 - pyroute2 has no t
     flags = message["flags"]
     return Link(
         index=message["index"],
-        name=message.get_attr("IFLA_IFNAME"),
+        name=rtnetlink.link_name(message),
         mac=bytes.fromhex(mac.replace(":", "")) if ethernet else b"",
         up=bool(flags & _IFF_UP and flags & _IFF_RUNNING),
     )

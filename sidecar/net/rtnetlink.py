@@ -122,6 +122,11 @@ def messages(data: bytes) -> Iterator[Any]:
             yield message
 
 
+def link_name(message: Any) -> str:  # noqa: ANN401 - pyroute2 has no types
+    """Return a link's name as ``socket.if_indextoname`` has it; what is not UTF-8 in it pyroute2 leaves as bytes."""
+    return os.fsdecode(message.get_attr("IFLA_IFNAME"))
+
+
 def _open() -> socket.socket:
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     kernel.settimeout(_ANSWERS_WITHIN)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Collection, Iterable
@@ -73,7 +74,7 @@ class VirtualMac:
         """Whether it is up, whoever has set it so; None: it is not there."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel:
             try:
-                answer = fcntl.ioctl(kernel, _SIOCGIFFLAGS, _FLAGS_REQUEST.pack(self.name.encode(), 0))
+                answer = fcntl.ioctl(kernel, _SIOCGIFFLAGS, _FLAGS_REQUEST.pack(os.fsencode(self.name), 0))
             except OSError:
                 return None
         _, flags = _FLAGS_REQUEST.unpack(answer)
@@ -142,7 +143,7 @@ class VirtualMac:
         return left is not None
 
     def _adopt(self, link: Any) -> None:  # noqa: ANN401 - pyroute2 has no types
-        self.name, self.index = link.get_attr("IFLA_IFNAME"), link["index"]
+        self.name, self.index = rtnetlink.link_name(link), link["index"]
 
     def is_(self, link: Any) -> bool:  # noqa: ANN401 - as above
         """Tell whether a link is this one, of whatever life of ours."""
@@ -150,7 +151,7 @@ class VirtualMac:
             link.get_attr("IFLA_IFALIAS") == ALIAS,
             link.get_attr("IFLA_LINK") == self._nic,
             link.get_attr("IFLA_ADDRESS") == self.mac.hex(":"),
-            link.get_attr("IFLA_IFNAME").startswith(f"carp{self.vhid}"),
+            rtnetlink.link_name(link).startswith(f"carp{self.vhid}"),
             link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "macvlan",
         )
         return all(marks)

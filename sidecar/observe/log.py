@@ -116,7 +116,11 @@ class _JsonFormatter(_Formatter):
             "message": self.text(record),
             **self.fields(record),
         }
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except UnicodeEncodeError:  # such as an interface's name, which may be any bytes
+            plain = {key: str(value).encode(errors="backslashreplace").decode() for key, value in line.items()}
+            return msgspec.json.encode(plain).decode()
 
 
 class _TextFormatter(_Formatter):

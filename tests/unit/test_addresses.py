@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -44,6 +46,14 @@ def test_links_are_read_with_their_mac_and_carrier() -> None:
     assert (near.name, near.mac.hex(":"), near.up) == ("near", "02:00:00:00:00:01", False)
     assert (lo.name, lo.mac, lo.up) == ("lo", b"", False)
     assert with_kernel(lambda kernel, index: next(i.up for i in kernel.links() if i.index == index))
+
+
+def test_a_link_may_have_a_name_of_any_bytes() -> None:
+    def scene(kernel: Addresses, _: int) -> list[str]:
+        subprocess.run(["ip", "link", "add", b"odd\xff", "type", "bridge"], check=True)
+        return sorted(link.name for link in kernel.links())
+
+    assert with_kernel(scene) == ["far", "lo", "near", os.fsdecode(b"odd\xff")]
 
 
 @pytest.mark.parametrize("vip", [V4, V6, ip_interface("10.0.0.201/24"), ip_interface("fd00::201/64")], ids=str)

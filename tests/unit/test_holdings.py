@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.exits import ExitError
 from sidecar.holdings import Holdings
-from sidecar.ipc.messages import Disturbed, LinkChanged, OpenInterface
+from sidecar.ipc.messages import Disturbed, LinkChanged, OpenInterface, encode
 from sidecar.net.addresses import Addresses, Link
 from sidecar.net.cutoff import Cutoff
 from sidecar.observe.moment import boot_time
@@ -268,6 +268,21 @@ def test_another_interface_of_the_same_name_is_gone_over_to(caplog: pytest.LogCa
 
     cabled(scene)
     assert [message for message in caplog.messages if "was replaced (index " in message]
+
+
+def test_what_is_done_to_a_vip_is_told_whatever_bytes_its_interface_is_named() -> None:
+    def scene() -> None:
+        with opened() as holdings:
+            holdings.watch_addresses()
+            renew(holdings)
+            subprocess.run(["ip", "link", "set", "near", "name", b"odd\xff"], check=True)
+            holdings.changed_links()
+            subprocess.run(["ip", "address", "del", f"{VIP}/32", "dev", b"odd\xff"], check=True)
+            (told,) = holdings.disturbed()
+            assert told.detail == f"somebody deleted {VIP}/32 on odd\\udcff"
+            encode(told)
+
+    cabled(scene)
 
 
 def test_a_renamed_interface_is_followed_until_another_takes_its_name() -> None:

@@ -53,6 +53,14 @@ def test_a_record_is_one_json_object_with_time_level_process_and_message(capfd: 
     assert time.endswith("Z")
 
 
+def test_what_is_no_text_is_written_in_escapes(capfd: pytest.CaptureFixture[str]) -> None:
+    odd = os.fsdecode(b"odd\xff")
+    said = record(capfd, lambda: log.warning("it is on %s", odd, extra={"interface": odd, "vhid": 42}))
+    assert (said["message"], said["interface"], said["vhid"]) == ("it is on odd\\udcff", "odd\\udcff", "42")
+    (line,) = lines(capfd, lambda: log.warning("it is on %s", odd), style="text")
+    assert line.endswith("it is on odd\\udcff")
+
+
 def test_the_time_is_the_records(capfd: pytest.CaptureFixture[str]) -> None:
     made = log.makeRecord(log.name, logging.INFO, __file__, 1, "then", (), None)
     made.created = 1795408808.068

@@ -113,6 +113,17 @@ def test_a_macvlan_that_lacks_one_of_our_marks_is_not_ours(changes: str) -> None
     cabled(scene)
 
 
+def test_others_may_have_names_and_aliases_of_any_bytes() -> None:
+    def scene(nic: int) -> None:
+        subprocess.run(["ip", "link", "add", b"odd\xff", "alias", b"caf\xe9", "type", "bridge"], check=True)
+        mac = VirtualMac(nic=nic, vhid=42)
+        mac.make()
+        assert leftovers([(nic, 42)])[0].index == mac.index
+        mac.remove()
+
+    cabled(scene)
+
+
 def test_a_nic_that_cannot_have_one_says_why() -> None:
     def scene(nic: int) -> None:
         ip("link add bridge type bridge")
