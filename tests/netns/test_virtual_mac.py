@@ -144,8 +144,7 @@ def test_a_macvlan_that_somebody_sets_down_or_up_is_put_right_and_the_first_is_r
     until(lambda: role(two.first) == "master", "the first is master")
     two.second.start()
     until(lambda: role(two.second) == "backup", "the second is backup")
-    two.ask()
-    assert two.answered_by(two.first)
+    until(two.asked_and_answered, "the client is answered by the first")
     before = two.first.group()
     for number in (1, 2):
         two.first.node.run(["ip", "link", "set", "carp42", "down"])
@@ -162,7 +161,7 @@ def test_a_macvlan_that_somebody_sets_down_or_up_is_put_right_and_the_first_is_r
     until(lambda: not two.shows(two.second), "it is hidden on a backup")
     assert "carp42, the virtual MAC of group default, was up without its VIPs: it is set down again" in two.second.log
     assert two.second.group().disturbances == 0
-    assert two.answered_by(two.first)
+    until(lambda: two.answered_by(two.first), "and the first answers as before")
 
 
 def nobody_is_there(two: Two, path: Path) -> None:
