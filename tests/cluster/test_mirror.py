@@ -17,7 +17,7 @@ import yaml
 from sidecar.demo.controlplane import ControlPlane
 from sidecar.ipc.messages import FormerGroup, SettingsStatus
 from tests.cluster.agents import EVERYTHING, VIP, Api, Node, group, node, running, until
-from tests.cluster.clients import Observer, administrator
+from tests.cluster.clients import Observer, ServiceClient, administrator
 from tests.cluster.conftest import ROLE_RULES, rules_of
 from tests.fakes.proxy import Fault, Proxy, opened
 from tests.fakes.tasks import together
@@ -81,7 +81,11 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
         await api.create_pod("b", "10.1.0.2")
         await create_services(api)
         a, b = (node(name, namespace, kubeconfig, mirror=EVERYTHING, **ON) for name in "ab")
-        async with running([a, b]):
+        async with (
+            administrator(admin, tmp_path) as transport,
+            together((client := ServiceClient(transport, namespace, "own")).run()),
+            running([a, b]),
+        ):
             b.is_now("backup", "start")
             a.is_now("master", "master-down", "no advert from 10.0.0.11 for 3.000 s")
             await shows("a", "10.1.0.1", 1, 0)
@@ -95,6 +99,8 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
             b.is_now("master", "preempt", "this node is preferred")
             a.is_now("backup", "better-master", "10.0.0.12 is preferred")
             await shows("b", "10.1.0.2", 2, 1)
+            await until(lambda: client.knows({"10.1.0.2": True}), "so does a client of the Service")
+            assert client.views == [{}, {"10.1.0.1": True}, {"10.1.0.2": True}], "never both, and never none between"
             spec = {"type": "LoadBalancer", "loadBalancerClass": "carp-sidecar/vip", "ports": PORTS}
             path = f"/api/v1/namespaces/{namespace}/services"
             await api.call("POST", path, {"metadata": {"name": "later"}, "spec": spec})
@@ -355,6 +361,7 @@ def test_one_master_through_two_hundred_failovers_and_outages(  # noqa: PLR0915 
     lags.sort()
     print(f"label lag over 200 failovers: median {lags[98]:.3f} s, worst {lags[-1]:.3f} s, {observer.changes} changes")
     print(f"after the API server's restarts: {', '.join(f'{each:.3f} s' for each in after_restarts)}")
+    assert lags[98] < 2.0
     assert len(after_restarts) == 4
     assert observer.changes > 400
     assert observer.two_at_once == []

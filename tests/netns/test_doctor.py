@@ -16,6 +16,7 @@ from tests.netns.peers import until
 pytestmark = pytest.mark.netns
 
 SIDECAR = [sys.executable, "-P", "-m", "sidecar"]
+DOCTOR = [*SIDECAR, "doctor", "--json", "--seconds", "2"]
 VIPS = ("10.77.0.100", "fd77::64")
 
 
@@ -40,7 +41,7 @@ class Doctors:
     def ask(self, *nodes: tuple[Node, dict[str, str]]) -> list[tuple[int, dict[str, dict[str, str]]]]:
         """Return each one's exit code, and its findings by check."""
         processes = [
-            node.popen([*SIDECAR, "doctor", "--json"], env=self.environment(node, **more), stdout=subprocess.PIPE)
+            node.popen(DOCTOR, env=self.environment(node, **more), stdout=subprocess.PIPE)
             for node, more in nodes
         ]
         told = []

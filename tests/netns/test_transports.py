@@ -1,4 +1,4 @@
-"""How adverts travel: broadcast as real ``ucarp --nomcast`` does it, unicast to peers, another multicast group."""
+"""How adverts travel by unicast; by broadcast and to another multicast group they do in the matrix, with ucarp."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.demo.lan import Lan
 from sidecar.demo.node import SidecarNode
-from tests.netns.peers import Ucarp, role, status, until
+from tests.netns.peers import role, status, until
 
 VIP = "10.77.0.100"
 TSHARK = ("tshark", "-n", "-d", "ip.proto==112,carp")
@@ -34,27 +34,6 @@ def envelopes(capture: Path) -> set[tuple[str, ...]]:
         text=True,
     ).stdout
     return {tuple(line.split("\t")) for line in printed.splitlines()}
-
-
-def test_broadcast_with_real_ucarp_in_each_role(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
-    settings["CARP_TRANSPORT"] = "broadcast"
-    ours, theirs = lan.nodes[:2]
-    with Ucarp(theirs, tmp_path, vip=VIP, vhid=42, password="transports", options="-M -k 0") as ucarp:
-        until(lambda: ucarp.is_master, "ucarp is master")
-        with SidecarNode(ours, tmp_path, settings | {"CARP_ADVSKEW": "100"}) as sidecar:
-            until(lambda: (s := status(sidecar)) and s.adverts_received > 3, "we hear its broadcasts")
-            assert (sidecar.group().role, sidecar.group().drops) == ("backup", {})
-    with SidecarNode(ours, tmp_path, settings) as sidecar:
-        until(lambda: role(sidecar) == "master", "we are master")
-        capture = tmp_path / "broadcast.pcap"
-        with (
-            Ucarp(theirs, tmp_path, vip=VIP, vhid=42, password="transports", options="-M -k 100") as ucarp,
-            lan.capture(capture),
-        ):
-            sent = sidecar.group().adverts_sent
-            until(lambda: sidecar.group().adverts_sent > sent + 6, "we advertise on")
-            assert not ucarp.log.rpartition("Switching to state: BACKUP")[2].count("MASTER")
-    assert envelopes(capture) == {("ff:ff:ff:ff:ff:ff", ours.address, "224.0.0.18", "255", "1")}
 
 
 def test_unicast_among_three_nodes(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
@@ -97,16 +76,3 @@ def test_a_multicast_advert_is_not_for_a_unicast_group(lan: Lan, tmp_path: Path,
         with SidecarNode(lan.nodes[0], tmp_path, unicast) as ours:
             until(lambda: (s := status(ours)) and s.drops.get("wrong-destination", 0) > 0, "it is counted")
             assert "sent to 224.0.0.18" in ours.log
-
-
-def test_another_multicast_group_with_real_ucarp(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
-    settings |= {"CARP_MULTICAST_GROUP": "239.7.7.7", "CARP_ADVSKEW": "100"}
-    options = "--mcast=239.7.7.7 -k 0"
-    with Ucarp(lan.nodes[1], tmp_path, vip=VIP, vhid=42, password="transports", options=options) as ucarp:
-        until(lambda: ucarp.is_master, "ucarp is master")
-        with SidecarNode(lan.nodes[0], tmp_path, settings) as sidecar:
-            until(lambda: (s := status(sidecar)) and s.adverts_received > 3, "we hear it there")
-            assert role(sidecar) == "backup"
-            assert "239.7.7.7" in lan.nodes[0].run(["ip", "maddr", "show", "dev", "eth0"]).stdout
-            ucarp.kill()
-            until(lambda: role(sidecar) == "master", "we take over")

@@ -77,7 +77,7 @@ def test_who_edits_for_ever_does_not_set_the_pace(pods: FakePods) -> None:
         while True:
             if pods.masters():
                 pods.edit("a", {"carp-role": None})
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)
 
     async def story() -> None:
         mirror = agent(pods)
