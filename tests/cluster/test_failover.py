@@ -155,7 +155,7 @@ def test_the_pods_say_what_the_design_promises_and_are_not_written_again(fleet: 
     assert {name: fleet.pod(name)["resourceVersion"] for name in fleet.sidecars} == versions
 
 
-def test_an_api_server_that_is_down_for_a_minute_moves_nothing(fleet: Fleet, control_plane: ControlPlane) -> None:
+def test_an_api_server_that_is_down_moves_nothing(fleet: Fleet, control_plane: ControlPlane) -> None:
     for sidecar in fleet.sidecars.values():
         sidecar.start()
     fleet.settled_on("node-1")
@@ -165,7 +165,7 @@ def test_an_api_server_that_is_down_for_a_minute_moves_nothing(fleet: Fleet, con
     until(lambda: fleet.sidecars["node-1"].group().adverts_sent > sent + 5, "the master goes on")
     fleet.sidecars["node-1"].kill_all()
     until(lambda: fleet.role("node-2") == "master", "the VIP moves without an API server")
-    time.sleep(max(0.0, stopped + 60 - time.monotonic()))  # the outage itself, not a wait for anything
+    time.sleep(max(0.0, stopped + 20 - time.monotonic()))  # the outage itself, not a wait for anything
     assert fleet.role("node-2") == "master"
     control_plane.start_apiserver()
     back = time.monotonic()
