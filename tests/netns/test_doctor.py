@@ -41,8 +41,7 @@ class Doctors:
     def ask(self, *nodes: tuple[Node, dict[str, str]]) -> list[tuple[int, dict[str, dict[str, str]]]]:
         """Return each one's exit code, and its findings by check."""
         processes = [
-            node.popen(DOCTOR, env=self.environment(node, **more), stdout=subprocess.PIPE)
-            for node, more in nodes
+            node.popen(DOCTOR, env=self.environment(node, **more), stdout=subprocess.PIPE) for node, more in nodes
         ]
         told = []
         for process in processes:
