@@ -269,11 +269,15 @@ class Reconciler:
 
     def _may_work_yet(self, group: str, fault: ApiError | None) -> bool:
         """Tell whether the dead of a group are still to be relabelled before our own may say master."""
+        others, now = self._members.get(group), asyncio.get_running_loop().time()
+        if others is None:
+            return False  # a backup relabels nobody
+        if fault is None:
+            others.busy_since = math.inf
         if fault is None or not fault.passes:
             return False
         if fault.status in (None, _CONFLICT):
             return True  # ours would not arrive either, or it is read anew
-        others, now = self._members[group], asyncio.get_running_loop().time()
         others.busy_since = min(others.busy_since, now)
         return now + fault.retry_after - others.busy_since < BUSY
 

@@ -485,6 +485,13 @@ def test_one_that_is_never_relabelled_holds_the_living_back_for_a_moment_only(
             await until(lambda: "b" in pods.masters(), "b", within=within)
             pods.troubles.clear()
             await until(lambda: pods.masters() == ["b"], "b alone", within=32)
+            await asyncio.sleep(60)
+            pods.troubles["a"] = [ApiError("the API server is busy", 503)]
+            pods.edit("b", {"carp-role": "backup"})
+            pods.history.clear()
+            pods.edit("a", {"carp-role": "master"})  # a late write
+            await until(lambda: pods.masters() == ["b"], "b alone", within=5)
+            assert frozenset("ab") not in pods.history, "it is waited for as before"
 
     run(story())
 
