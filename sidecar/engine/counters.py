@@ -74,16 +74,16 @@ class Continued:
 class SealedCounters:
     """``strict``: the counter is a seal (``protocol.seal``). ``wall`` returns Unix seconds.
 
-    ``offset`` is that of an earlier engine: its ticks were this node's too, and must not be gone below.
+    ``reached`` is how far an earlier engine's ticks have come, in Unix seconds: they were this node's too.
     """
 
-    def __init__(self, plan: GroupPlan, *, offset: float | None = None, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, plan: GroupPlan, *, reached: float | None = None, wall: Callable[[], float] = time.time) -> None:
         self._seals = _seals(plan)
         # One for each source, as receivers keep them apart: at the fastest timing one for two families would run away.
         self._tickers: dict[IPAddress, Ticker] = {}
         self._anchored: tuple[float, float] | None = None
         """Where the wall clock was read last, and when."""
-        self._inherited = offset
+        self._reached = reached
         """Until a mastership begins."""
         self._sealed: tuple[int, float] | None = None
         """The highest tick, and when it was sealed."""
@@ -95,19 +95,18 @@ class SealedCounters:
     def offset(self) -> float | None:
         """How far the last tick that was sealed was ahead of the clock of ``now``, in seconds; None: there is none."""
         if self._sealed is None:
-            return self._inherited
+            return None
         tick, at = self._sealed
         return tick / TICKS_PER_SECOND - at
 
     def anchor(self, now: float, *, resumed: bool = False) -> None:
-        """Go on from the wall clock, or from where an earlier engine's ticks must have come where that is higher.
+        """Go on from the wall clock, or from what an earlier engine has reached where that is higher.
 
         A mastership that is ``resumed`` goes on as if the engine had not died: no step of the wall clock moves it.
         """
         wall = self._wall()
-        if self._inherited is not None:
-            earlier = now + self._inherited
-            wall, self._inherited = earlier if resumed else max(wall, earlier), None
+        if self._reached is not None:
+            wall, self._reached = self._reached if resumed else max(wall, self._reached), None
         self._anchored = wall, now
         for ticker in self._tickers.values():
             ticker.anchor(wall=wall, now=now)

@@ -283,7 +283,7 @@ class Engine:
             self._channel.send,
             lease=message.lease,
             history=message.history,
-            seal_offset=message.seal_offset,
+            reached=None if message.seal_offset is None else now + message.seal_offset,
         )
         self._groups[plan.name] = runner
         self._by_vhid[plan.interface][plan.vhid] = runner

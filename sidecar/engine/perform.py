@@ -52,8 +52,8 @@ class GroupRunner:
     """Feeds one ``Group`` with events and performs its effects.
 
     ``tell_parent`` sends a message to the parent; ``finished`` turns True once the group has handed over. ``lease`` is
-    how long the kernel keeps the VIPs, where the parent knows better than the timing; ``history`` and ``seal_offset``
-    are of earlier engines.
+    how long the kernel keeps the VIPs, where the parent knows better than the timing; ``history`` is of earlier
+    engines, and so is what their seals have ``reached`` (Unix seconds).
     """
 
     def __init__(  # noqa: PLR0913 - what a parent knows of a group
@@ -64,7 +64,7 @@ class GroupRunner:
         *,
         lease: float | None = None,
         history: Iterable[TransitionStatus] = (),
-        seal_offset: float | None = None,
+        reached: float | None = None,
     ) -> None:
         self.port = port
         port.groups += 1
@@ -81,7 +81,7 @@ class GroupRunner:
         self._tell_parent = tell_parent
         self._counters: Counters = Continued()
         if plan.replay == "strict":
-            self._counters = SealedCounters(plan, offset=seal_offset)
+            self._counters = SealedCounters(plan, reached=reached)
         self._now = 0.0
         self._sent = 0
         self._received = 0

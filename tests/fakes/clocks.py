@@ -62,6 +62,8 @@ class ClockedNode(Node):
         self.drops: dict[DropReason, int] = {}
         self._plan = group_plan(replay="strict", clock_skew=allowed)
         self._counters = SealedCounters(self._plan, wall=self.wall)
+        self._seal_offset: float | None = None
+        """What its parent remembers."""
         self._sealed: dict[IPAddress, int] = {}
         """By source, the highest tick that any life of this node has put into an advert."""
         self._heard: dict[IPAddress, int] = {}
@@ -76,12 +78,14 @@ class ClockedNode(Node):
         A clock that was set back before a restart of all is the one thing that the seal cannot survive: it is set
         right.
         """
-        offset = self._counters.offset if self._reviving else None
-        if offset is None:
+        offset = self._seal_offset if self._counters.offset is None else self._counters.offset
+        self._seal_offset = offset if self._reviving else None
+        if self._seal_offset is None:
             self.offset = max(
                 self.offset, (max(self._sealed.values(), default=-1) + 1) / TICKS_PER_SECOND - EPOCH - self.lan.now
             )
-        self._counters = SealedCounters(self._plan, offset=offset, wall=self.wall)
+        reached = None if self._seal_offset is None else self.lan.now + self._seal_offset
+        self._counters = SealedCounters(self._plan, reached=reached, wall=self.wall)
         self._heard.clear()
         super().start(resume=resume)
 

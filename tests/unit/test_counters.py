@@ -135,10 +135,12 @@ def test_a_step_of_the_wall_clock_moves_no_tick_until_the_next_anchor() -> None:
     assert tick(node.say()) == int((EPOCH + 3601.0) * 256)
 
 
-def next_life(node: Node, *, resumed: bool) -> Node:
-    """The engine that comes after: it starts anew with what the parent remembers."""
+def next_life(node: Node, *, resumed: bool, later: float = 0.0) -> Node:
+    """The engine that comes after: it starts anew with what the parent remembers, and is master so much later."""
     after = Node(node.plan, node.clock, node.now)
-    after.counters = SealedCounters(node.plan, wall=node.clock, offset=node.counters.offset)
+    assert node.counters.offset is not None
+    after.counters = SealedCounters(node.plan, wall=node.clock, reached=node.now + node.counters.offset)
+    after.pass_time(0.0 if resumed else later)
     after.counters.anchor(after.now, resumed=resumed)
     return after
 
@@ -180,6 +182,15 @@ def test_a_new_mastership_of_the_next_engine_begins_with_a_clock_that_is_ahead()
     node.clock.wall += 10.0
     after = next_life(node, resumed=False)
     assert tick(after.say()) == int((EPOCH + 11.0) * 256)
+
+
+def test_a_later_mastership_of_the_next_engine_runs_no_further_ahead_than_it_must() -> None:
+    node = Node()
+    node.say()
+    node.pass_time(1.0)
+    node.clock.wall -= 20.0
+    assert tick(next_life(node, resumed=False, later=15.0).say()) == int((EPOCH + 1.0) * 256)
+    assert tick(next_life(node, resumed=False, later=10.0).say()) == int((EPOCH + 6.0) * 256)
 
 
 def test_what_was_inherited_counts_for_the_first_mastership_only() -> None:

@@ -48,7 +48,7 @@ class Bench:
 
     plan: Any = field(default_factory=group_plan)
     done: list[bytes | Message] = field(default_factory=list)
-    seal_offset: float | None = None
+    reached: float | None = None
     watched: bool = True
     """Frames are read as they are sent; else they wait for ``take``."""
 
@@ -58,7 +58,7 @@ class Bench:
             end.setblocking(False)
         self.raw = Raw()
         self.port = Port("eth0", MAC, True, {4: near}, {4: self.raw})  # type: ignore[dict-item]
-        self.runner = GroupRunner(self.plan, self.port, self._told, seal_offset=self.seal_offset)
+        self.runner = GroupRunner(self.plan, self.port, self._told, reached=self.reached)
 
     def _told(self, message: Message) -> None:
         if self.watched:
@@ -202,10 +202,10 @@ def test_the_next_engine_goes_on_with_the_seals_of_the_one_that_died() -> None:
     assert renewed is not None
     assert renewed == pytest.approx(bound, abs=0.01)
     first.close()
-    ahead = renewed + 7200.0  # its clock has been set back since
-    second = Bench(group_plan(replay="strict"), seal_offset=ahead)
+    reached = 5.0 + renewed + 7200.0  # its clock has been set back since
+    second = Bench(group_plan(replay="strict"), reached=reached)
     second.runner.start(resume=True, now=5.0)
-    assert second.adverts()[0].counter >> 24 == int((5.0 + ahead) * 256)
+    assert second.adverts()[0].counter >> 24 == int(reached * 256)
     second.close()
 
 
