@@ -117,12 +117,16 @@ def watch_handover(lan: Lan, *, together: float = 0.0) -> Node:
     heard and obeyed.
     """
     (old,) = lan.masters()
+    before = len(lan.history)
 
     def both(first: Node, second: Node) -> bool:
         return first.answers() and second.answers()
 
     def seconds(first: Node, second: Node) -> float:
-        return together if old in (first, second) and old.reason is not Reason.PREEMPT else moment(lan)
+        stood_up_anew = any(
+            change.node == old.number and change.after is Role.MASTER for change in lan.history[before:]
+        )
+        return moment(lan) if stood_up_anew or old not in (first, second) else together
 
     lan.watchers.append(AtMost(lan, both, seconds))
     return old
