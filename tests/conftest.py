@@ -34,6 +34,8 @@ def pytest_configure() -> None:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI nothing is left out: a skip is a failure, but for a failure that is expected, which pytest calls a skip."""
     report = yield
+    # xdist hands reports on as UTF-8, which odd bytes that somebody logged are not.
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, where CI=true: {report.longrepr}"
