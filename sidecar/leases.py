@@ -14,7 +14,7 @@ from sidecar.ipc.plan import GroupPlan
 from sidecar.net import lease
 from sidecar.net.addresses import AddressError, Addresses, IPInterface
 from sidecar.net.cutoff import Cutoff, CutoffError, CutoffLostError, tick_ms
-from sidecar.net.lease import Kind, Terms, VipLease
+from sidecar.net.lease import KERNEL_EARLY, Kind, Terms, VipLease
 from sidecar.net.own_table import OwnTableError
 from sidecar.net.virtual_mac import VirtualMacError
 from sidecar.observe.moment import boot_time
@@ -40,6 +40,8 @@ class Leases:
         self._cutoff = cutoff or Cutoff(_suffix(groups))
         self._tick = tick_ms()
         self._terms: dict[str, Terms] = {}
+        self._lasting: dict[str, tuple[VipLease, float]] = {}
+        """Where addresses were put whose lease nftables ends, and until when they last."""
         self._coming: dict[str, Terms] = {}
         """Of groups that go on with other settings, until their engine does."""
         self._managed: list[IPAddress] = []
@@ -244,6 +246,7 @@ class Leases:
 
     def release(self, group: str) -> None:
         """Stop answering for the group's VIPs; one that stays is let go by the kernel when its lease ends."""
+        self._lasting.pop(group, None)
         if self._ends.pop(group, None) is None and self.sentry.refusal(group) is not None:
             return  # it was never bound, and what there is belongs to somebody else
         self.sentry.released(group)
@@ -267,6 +270,16 @@ class Leases:
         """Hide all that hold nothing."""
         for group in self._virtual:
             self.hide(group)
+
+    def disturbed(self, *, down: frozenset[str]) -> list[Disturbed]:
+        """Return what the engine has to be told of what was done to VIPs that are held, so that it has them put anew.
+
+        On interfaces that are ``down`` the kernel itself takes VIPs off.
+        """
+        told = self.sentry.changes(down=down)
+        for group in self._groups if down else [each.group for each in told]:
+            self._lasting.pop(group, None)
+        return told
 
     def look_at(self, indexes: Collection[int]) -> list[Disturbed]:
         """See what others have done to the virtual MACs among these interfaces, all of which have changed somehow.
@@ -342,14 +355,27 @@ class Leases:
             return error
         placed = self._placed[group]
         lifetime = terms.lifetime(until - now)
-        error = placed.renew(self._kernel, lifetime=lifetime)
-        if error is None and terms.kind is Kind.NFTABLES:
+        if not self._lasts(group, until):
+            error = placed.renew(self._kernel, lifetime=lifetime)
+            if error is not None:
+                return error
+            self.sentry.bound(group, index=placed.index, seconds=None if terms.kind is Kind.OFF else lifetime)
+            if terms.kind is Kind.NFTABLES:
+                self._lasting[group] = placed, now + lifetime - KERNEL_EARLY
+        if terms.kind is Kind.NFTABLES:
             error = self._let_answer(placed, until)
         if error is None:
-            self.sentry.bound(group, index=placed.index, seconds=None if terms.kind is Kind.OFF else lifetime)
             ends = until if terms.kind is Kind.NFTABLES else now + lifetime
             self._ends[group] = min(ends, until + terms.latest - terms.standing)
         return error
+
+    def _lasts(self, group: str, until: float) -> bool:
+        """Tell whether the addresses last as they are: fast adverts put them seldom.
+
+        To put them takes the lock (rtnl) that whoever sets up a network on this node holds, for tens of milliseconds.
+        """
+        placed, ends = self._lasting.get(group, (None, 0.0))
+        return placed is self._placed[group] and until <= ends
 
     def _show(self, group: str) -> str | None:
         virtual = self._virtual.get(group)

@@ -17,7 +17,7 @@ from sidecar.protocol import timing
 
 _KERNEL_LATE = 0.75
 """Seconds by which the kernel takes an address off late (0.7 was measured)."""
-_KERNEL_EARLY = 0.02
+KERNEL_EARLY = 0.02
 """Seconds by which it does so early (ADDRCONF_TIMER_FUZZ_MINUS, linux/include/net/addrconf.h)."""
 
 
@@ -68,7 +68,7 @@ class Terms:
             case Kind.OFF:
                 return FOREVER
             case Kind.NFTABLES:
-                return max(1, math.ceil(left + _KERNEL_EARLY))
+                return max(1, math.ceil(left + KERNEL_EARLY))
             case Kind.ADDRESS:
                 late = self.standing - left
                 spare = self.patience - self.seconds - _KERNEL_LATE
