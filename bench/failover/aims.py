@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.failover.cells import Cell, Cells
+from bench.failover.observer import ALL_EVERY
 from bench.failover.setups import ADVSKEW_4, Fault, Mac, Product, Setup, Timing
 
 UNPLANNED = (Fault.CRASH, Fault.CUT_OFF, Fault.LINK_DOWN)
@@ -12,6 +13,8 @@ PEERS = (Product.KEEPALIVED, Product.UCARP)
 SLACK = 0.050
 CRASH_OUTAGE, FAST, PLANNED, PLANNED_VIRTUAL = 1.0, 0.100, 0.100, 0.020
 ENGINE, MEMORY = 1.0, 80.0
+RESOLUTION = ALL_EVERY / 1000
+"""Seconds between two probes that both may answer."""
 _TEN_TIMES = 10.0
 
 
@@ -130,7 +133,7 @@ def _planned_virtual(cells: Cells) -> Aim:
 def _alone(cells: Cells, fault: Fault) -> Aim:
     aim = f"{fault}: no time with two answerers at default timing"
     if fault is Fault.HEALED:
-        aim = f"{fault}: two answerers for an advert interval at most at default timing"
+        aim = f"{fault}: two answerers for an advert interval at most at default timing, to {seconds(RESOLUTION)}"
     ours = _of(cells, Product.OURS, fault)
     if not ours:
         return Aim(aim, _UNKNOWN, None)
@@ -140,7 +143,7 @@ def _alone(cells: Cells, fault: Fault) -> Aim:
         for product in PEERS
         if (found := _of(cells, product, fault))
     ]
-    allowed = ours[0][0].speed.interval if fault is Fault.HEALED else 0.0
+    allowed = ours[0][0].speed.interval + RESOLUTION if fault is Fault.HEALED else 0.0
     return Aim(aim, f"{seconds(most)} at most; {', '.join(others)}", most <= allowed)
 
 
