@@ -280,9 +280,10 @@ def test_a_bare_off_is_a_boolean_for_helm_and_the_word_again_for_the_sidecar(hel
     assert told["nodes"] == {"node-a": {"lease": "off", "groups": {"web": {"lease": "off"}}}}
     assert {each["kind"] for each in found} == {"ConfigMap", "DaemonSet", "ServiceAccount"}
     assert "exec" in container(found)["readinessProbe"]
-    (tmp_path / "values.yaml").write_text("config: {kubernetes: on}")
+    (tmp_path / "values.yaml").write_text("config: {kubernetes: on, realtime: off}")
     found = helm.template("--values", tmp_path / "values.yaml", *GROUP, *SECRET)
     assert settings(found)["kubernetes"] == "on"
+    assert {"name": "CARP_REALTIME", "value": "off"} in container(found)["env"]
     assert only(found, "Role", "carp-sidecar")
 
 
@@ -309,9 +310,9 @@ def test_a_changed_setting_changes_the_config_map_and_no_pod(helm: Helm) -> None
 def test_what_can_not_change_live_is_in_the_pods_environment_and_a_rollout_one_node_at_a_time(helm: Helm) -> None:
     file = set(values_schema.values()["properties"]["config"]["properties"])
     fixed = [name for name in diff.FIXED.values() if name.removeprefix("CARP_").lower() in file]
-    assert fixed == ["CARP_LOG_LEVEL", "CARP_LOG_FORMAT"]
+    assert fixed == ["CARP_REALTIME", "CARP_LOG_LEVEL", "CARP_LOG_FORMAT"]
     plain = helm.template(*GROUP, *SECRET)
-    asked = {"CARP_LOG_LEVEL": "debug", "CARP_LOG_FORMAT": "text"}
+    asked = {"CARP_REALTIME": "off", "CARP_LOG_LEVEL": "debug", "CARP_LOG_FORMAT": "text"}
     options = ",".join(f"config.{name.removeprefix('CARP_').lower()}={asked[name]}" for name in fixed)
     talkative = helm.template(*GROUP, *SECRET, "--set", options)
     environment = {each["name"]: each.get("value") for each in container(talkative)["env"]}

@@ -139,7 +139,7 @@ rollingUpdate: {{- toYaml .Values.updateStrategy.rollingUpdate | nindent 2 }}
 {{- $file := dict "password_file" (printf "/run/secrets/carp/%s" .Values.password.key) }}
 {{- $whole := deepCopy (mergeOverwrite $file $config) }}
 {{- include "carp-sidecar.words" $whole }}
-{{- toYaml (omit $whole "log_level" "log_format") }}
+{{- toYaml (omit $whole "log_level" "log_format" "realtime") }}
 {{- end }}
 
 {{- /* set again, wherever they stand in a map or list, the words that Helm reads as booleans: a bare off is one in YAML 1.1 */ -}}
