@@ -7,6 +7,7 @@ else wrote, and whether the agent was there at all.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -59,6 +60,11 @@ class _Order:
     @property
     def stale(self) -> tuple[Pod, ...]:
         return () if self.stand is None else self.stand.stale
+
+    @property
+    def claims(self) -> bool:
+        """Tell whether it has a pod say master."""
+        return self.stand is not None and self.stand.defers_to is None
 
 
 @dataclass(slots=True)
@@ -161,7 +167,7 @@ class Reconciler:
             return None  # what is read now wakes us
         ready = [order for order in orders if isinstance(order, _Order)]
         waits = [order for order in orders if isinstance(order, float)]
-        # First the others, then ourselves: for a moment no pod says master, but never two.
+        # First the others, then ourselves: for a moment no pod says master rather than two.
         failures = Failures()
         repaired = await self._repair(ready, failures)
         wrote, written = await self._write(repaired, failures)
@@ -172,6 +178,8 @@ class Reconciler:
         failures.throw()
         if len(ready) < len(orders):
             return min(waits, default=None)
+        if not all(map(self._holds, ready)):
+            return None  # what has changed wakes us
         again = snapshot is self._written
         self._settle(snapshot)
         if wrote and again:
@@ -290,7 +298,7 @@ class Reconciler:
                 if error.status != _NOT_FOUND:  # a pod that is gone says nothing any more
                     failures.note(error)
                 continue
-            self._members[group].follower.wrote(after)
+            self._know(after)
             log.info("pod %s still said master; relabelled", pod.name, extra={"group": group})
         return failures.error
 
@@ -302,24 +310,26 @@ class Reconciler:
     async def _write(self, orders: Sequence[_Order], failures: Failures) -> tuple[bool, list[_Order]]:
         """Have each pod of this node say of all groups what differs, in one patch.
 
-        Return whether anything was written, and the groups that not all pods have refused.
+        One that says master is written only as we know it: whoever relabelled it since knows of a newer master, and a
+        claim that comes late, or once more since its answer was lost, must not undo that. Return whether anything was
+        written, and the groups that not all pods have refused.
         """
         newest = self._newest
-        wanted: dict[str, tuple[Pod, Metadata]] = {}
+        wanted: dict[str, tuple[Pod, list[_Order]]] = {}
         for order in orders:
             for pod in order.targets:
-                _, said = wanted.get(_life(pod), (pod, desired.NOTHING))
-                wanted[_life(pod)] = pod, said.merged(order.said)
+                wanted.setdefault(_life(pod), (pod, []))[1].append(order)
         wrote = False
         failed = set(wanted)
-        for life, (pod, said) in wanted.items():
-            missing = said.missing_from(pod)
+        for life, (pod, about) in wanted.items():
+            if not all(map(self._holds, about)):
+                continue
+            missing = functools.reduce(Metadata.merged, (order.said for order in about)).missing_from(pod)
             with failures:
                 if missing is not None:
-                    after = await self._patch(pod, missing)
+                    after = await self._patch(pod, missing, unchanged=any(order.claims for order in about))
                     wrote = wrote or after is not pod
-                    for follower in self._targets.values():
-                        follower.wrote(after)
+                    self._know(after)
                 failed.discard(life)
             if failures.error is not None and self._newest is not newest:
                 break  # an attempt that failed may have taken its time: what it would write is no longer so
@@ -327,11 +337,26 @@ class Reconciler:
             order for order in orders if not order.targets or not failed.issuperset(map(_life, order.targets))
         ]
 
-    async def _patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
-        """Write, without the condition where only that is forbidden: the labels do not depend on it."""
+    def _holds(self, order: _Order) -> bool:
+        """Tell whether a claim is still right: relabelling others took its time, and another may say master by now."""
+        others = self._members.get(order.role.name)
+        if not order.claims or others is None or others.follower.items is None or self._newest is None:
+            return True
+        group, using = self._groups[order.role.name], self._keys[order.role.name]
+        rivals = desired.rivals_among(others.follower.items.values(), targets=order.targets, group=group, using=using)
+        return order.role in self._newest.groups and all(pod in order.stale for pod in rivals)
+
+    async def _patch(self, pod: Pod, said: Metadata, *, unchanged: bool) -> Pod:
+        """Write, without the condition where only that is forbidden: the labels do not depend on it.
+
+        A pod that is not as we know it is read: a watch that has fallen silent would not tell for minutes.
+        """
         try:
             after = await self._api.patch(pod, said, unchanged=unchanged)
         except ApiError as error:
+            if error.status == _CONFLICT:
+                for now in (await self._api.list(Which(fields=f"metadata.name={pod.name}"))).items:
+                    self._know(now)
             if not said.conditions or error.status != 403:
                 raise
             self._complaints.note("conditions", error)
@@ -358,12 +383,17 @@ class Reconciler:
             if order in written
             else before.get(order.role.name)
             for order in orders
-            if order.stand is not None and order.stand.defers_to is None
+            if order.stand is not None and order.claims
         }
         self._mastered = tuple(filter(None, said.values()))
         self._told(self._mastered)
 
     # What is known of the pods -----------------------------------------------------------------------------------
+
+    def _know(self, pod: Pod) -> None:
+        """Take how a pod is by an answer; the watches tell it a little later."""
+        for follower in (*self._targets.values(), *(others.follower for others in self._members.values())):
+            follower.wrote(pod)
 
     def _targets_of(self, group: str) -> tuple[Pod, ...] | None:
         """Return the pods of this node that carry a group's role, None while that is not known."""

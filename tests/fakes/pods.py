@@ -186,31 +186,47 @@ def _merged(now: Mapping[str, str], said: Mapping[str, str | None]) -> dict[str,
 
 @dataclass
 class FakeClient:
-    """PodApi, as one agent has it. ``cut``: nothing of it arrives; ``delay`` seconds until anything does."""
+    """PodApi, as one agent has it. ``delay`` seconds until anything arrives.
+
+    ``cut``: nothing does; ``deaf``: what it asks and writes does, and no answer comes back; ``silent``: watches go on
+    and tell nothing.
+    """
 
     server: FakePods
     name: str
     cut: bool = False
+    deaf: bool = False
+    silent: bool = False
     delay: float = 0.0
 
     async def list(self, which: Which) -> Listed[Pod]:
         await self._arrive("list", "pods")
+        self._answer()
         return Listed(tuple(self.server.matching(which, self.server.pods.values())), str(self.server.version))
 
     async def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change[Pod]]:
         await self._arrive("watch", "pods")
+        self._answer()
         yield Change("")
         async for change in self.server.changes(which, int(version), seconds=seconds):
             if self.cut:
                 raise ApiError("the API server cannot be reached: cut")
-            yield change
+            self._answer()
+            if not self.silent:
+                yield change
 
     async def patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
         await self._arrive("patch", "pods/status" if said.conditions or said.without else "pods")
-        return self.server.patch(self.name, pod, said, unchanged=unchanged)
+        after = self.server.patch(self.name, pod, said, unchanged=unchanged)
+        self._answer()
+        return after
 
     async def _arrive(self, *words: str) -> None:
         await asyncio.sleep(self.delay)
         if self.cut:
             raise ApiError("the API server cannot be reached: cut")
         self.server.check(*words)
+
+    def _answer(self) -> None:
+        if self.deaf:
+            raise ApiError("the API server does not answer in time")

@@ -410,6 +410,94 @@ def test_a_write_of_a_dead_master_that_arrives_late_is_repaired(pods: FakePods) 
     run(story())
 
 
+@pytest.mark.parametrize("condition", [False, True], ids=["label", "condition"])
+def test_a_claim_that_is_made_again_after_the_winner_relabelled_it_is_refused(pods: FakePods, condition: bool) -> None:
+    """What the old master hears is cut, and what it says is not: it does not know that its claim has arrived."""
+
+    async def story() -> None:
+        a, b = (agent(pods, name, condition=condition) for name in "ab")
+        async with running(a, b):
+            a.reconciler.offer(snapshot("backup"))
+            await until(a.says, "a's first")
+            await asyncio.sleep(1)
+            a.client.delay = 0.1
+            a.reconciler.offer(snapshot("master", transitions=2))
+            await until(lambda: pods.calls["list"] == 3, "it has read the others, and its claim is on its way")
+            a.client.deaf = True
+            pods.end_watches()
+            await until(lambda: pods.masters() == ["a"], "it has arrived")
+            b.reconciler.offer(snapshot("master", transitions=2, reason="master-down"))
+            await until(lambda: pods.masters() == ["b"], "b")
+            tried = pods.calls["patch"]
+            await until(lambda: pods.calls["patch"] >= tried + 3, "a tries again, since for all it knows it is master")
+            a.reconciler.offer(snapshot("backup", transitions=3, reason="woke-late"))
+            a.client.deaf = False
+            await until(lambda: pods.pods["a"].annotations["carp-sidecar/reason"] == "woke-late", "it hears", within=3)
+        assert pods.masters() == ["b"]
+        assert frozenset("ab") not in pods.history
+        if condition:
+            assert [pods.pods[name].conditions["carp-sidecar/master"] for name in "ab"] == ["False", "True"]
+
+    run(story())
+
+
+def test_who_is_deposed_while_it_relabels_the_dead_does_not_say_master(pods: FakePods) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+
+    async def story() -> None:
+        b = agent(pods, "b")
+        async with running(b):
+            b.reconciler.offer(snapshot("backup"))
+            await until(b.says, "b's first")
+            b.client.delay = 0.2
+            b.reconciler.offer(snapshot("master", transitions=2, reason="master-down"))
+            await asyncio.sleep(0.3)  # a's label is on its way
+            b.reconciler.offer(snapshot("backup", transitions=3, reason="better-master"))
+            await until(lambda: pods.pods["b"].annotations["carp-sidecar/transitions"] == "3", "b's newest", within=3)
+        assert not pods.masters()
+        assert not any("b" in masters for masters in pods.history)
+
+    run(story())
+
+
+def test_who_claims_while_another_is_relabelled_is_judged_first(pods: FakePods) -> None:
+    run(mirrored(pods, "a", snapshot("master")))
+    claim = dict(pods.pods["a"].annotations)
+    pods.add("d", {"carp-role": "master"}, claim)
+
+    async def story() -> None:
+        b = agent(pods, "b")
+        b.client.delay = 0.2
+        async with running(b):
+            b.reconciler.offer(snapshot("master", reason="master-down"))
+            await until(lambda: pods.masters() == ["d"], "a is relabelled")
+            await asyncio.sleep(0.1)  # d's label is on its way
+            assert pods.masters() == ["d"]
+            pods.edit("c", {"carp-role": "master"}, annotations=claim)
+            await until(lambda: pods.masters() == ["b"], "b", within=3)
+        assert not [masters for masters in pods.history if "b" in masters and len(masters) > 1]
+
+    run(story())
+
+
+def test_a_claim_that_is_refused_is_made_anew_from_what_is_read_then(pods: FakePods) -> None:
+    """The kubelet writes to the pod as well, and a watch may have fallen silent."""
+
+    async def story() -> None:
+        a = agent(pods)
+        async with running(a):
+            a.reconciler.offer(snapshot("backup"))
+            await until(lambda: pods.writes, "written")
+            a.client.silent = True
+            pods.edit("a", {}, ready=False)
+            a.reconciler.offer(snapshot("master", transitions=2))
+            assert await until(lambda: pods.masters() == ["a"], "a", within=2) < 0.5
+            await asyncio.sleep(1)
+            assert a.status.api is ApiState.OK
+
+    run(story())
+
+
 def test_a_conflict_on_the_dead_pod_is_read_again(pods: FakePods) -> None:
     run(mirrored(pods, "a", snapshot("master")))
 
@@ -430,16 +518,10 @@ def test_a_conflict_on_the_dead_pod_is_read_again(pods: FakePods) -> None:
 def test_where_the_dead_cannot_be_relabelled_the_living_is_all_the_same(pods: FakePods) -> None:
     run(mirrored(pods, "a", snapshot("master")))
 
+    pods.troubles["a"] = [ApiError("the API server answers 422: a webhook says no", 422)] * 1000
+
     async def story() -> None:
         b = agent(pods, "b")
-        patch = b.client.patch
-
-        async def refuse(pod: object, said: object, *, unchanged: bool = False) -> object:
-            if unchanged:
-                raise ApiError("the API server answers 422: a webhook says no", 422)
-            return await patch(pod, said, unchanged=unchanged)  # type: ignore[arg-type]
-
-        b.client.patch = refuse  # type: ignore[method-assign,assignment]
         async with running(b):
             b.reconciler.offer(snapshot("master", reason="master-down"))
             await until(lambda: "b" in pods.masters(), "b")
