@@ -84,8 +84,8 @@ def test_who_edits_for_ever_does_not_set_the_pace(pods: FakePods) -> None:
         async with running(mirror):
             mirror.reconciler.offer(snapshot("master"))
             other = asyncio.create_task(fights())
-            await asyncio.sleep(600)
-            assert len(pods.writes) < 1000
+            await asyncio.sleep(60)  # virtual, and 3000 turns of that loop
+            assert len(pods.writes) < 100
             mirror.reconciler.offer(snapshot("backup", transitions=2))
             assert await until(lambda: mirror.says().get("carp-role") == "backup", "a new role", within=2) < 2
             other.cancel()
