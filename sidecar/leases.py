@@ -11,10 +11,11 @@ from ipaddress import ip_interface
 
 from sidecar.ipc.messages import Disturbed, LeaseStatus
 from sidecar.ipc.plan import GroupPlan
+from sidecar.keeper import Keeper, say_kept
 from sidecar.net import lease
 from sidecar.net.addresses import AddressError, Addresses, IPInterface
 from sidecar.net.cutoff import Cutoff, CutoffError, CutoffLostError, tick_ms
-from sidecar.net.lease import KERNEL_EARLY, Kind, Terms, VipLease
+from sidecar.net.lease import Kind, Terms, VipLease
 from sidecar.net.own_table import OwnTableError
 from sidecar.net.virtual_mac import VirtualMacError
 from sidecar.observe.moment import boot_time
@@ -30,7 +31,12 @@ class Leases:
     """The VIPs of these groups. ``open`` comes first, then ``place`` for each, then ``begin``."""
 
     def __init__(
-        self, groups: Sequence[GroupPlan], *, cutoff: Cutoff | None = None, clock: Callable[[], float] = boot_time
+        self,
+        groups: Sequence[GroupPlan],
+        *,
+        cutoff: Cutoff | None = None,
+        keeper: Keeper | None = None,
+        clock: Callable[[], float] = boot_time,
     ) -> None:
         self.sentry = Sentry(groups)
         """Watches them, once it was opened."""
@@ -40,8 +46,8 @@ class Leases:
         self._cutoff = cutoff or Cutoff(_suffix(groups))
         self._tick = tick_ms()
         self._terms: dict[str, Terms] = {}
-        self._lasting: dict[str, tuple[VipLease, float]] = {}
-        """Where addresses were put whose lease nftables ends, and until when they last."""
+        self._keeper = keeper or Keeper()
+        """Has the addresses whose lease nftables ends."""
         self._coming: dict[str, Terms] = {}
         """Of groups that go on with other settings, until their engine does."""
         self._managed: list[IPAddress] = []
@@ -57,6 +63,7 @@ class Leases:
     def open(self, addresses: Addresses) -> None:
         """Find out which kind is in force."""
         self._addresses = addresses
+        self._keeper.open(addresses)
         self._terms = self._find_terms()
 
     def _find_terms(self) -> dict[str, Terms]:
@@ -147,6 +154,7 @@ class Leases:
         managed = [vip.ip for group in self._by_nftables for vip in self._placed[group].vips]
         if managed == self._managed:
             return
+        self._keeper.settle_all()  # what is to go may still be there, and silent by this table alone
         if managed:
             self._install()
             return
@@ -209,8 +217,13 @@ class Leases:
             level = logging.WARNING if terms.why or terms.outlasts_patience else logging.INFO
             log.log(level, "lease of group %s: %s", ", ".join(names), terms)
 
+    def beside(self, work: Callable[[], object]) -> None:
+        """Have the thread do something that keeps addresses beside this one."""
+        self._keeper.run(work)
+
     def close(self) -> None:
         """Leave nothing of the tables and the virtual MACs, but for what is kept; ``release_all`` came first."""
+        self._keeper.close()
         for group, virtual in self._virtual.items():
             if group not in self._ends and group not in self._kept:
                 virtual.remove()
@@ -246,20 +259,31 @@ class Leases:
 
     def release(self, group: str) -> None:
         """Stop answering for the group's VIPs; one that stays is let go by the kernel when its lease ends."""
-        self._lasting.pop(group, None)
         if self._ends.pop(group, None) is None and self.sentry.refusal(group) is not None:
+            self._keeper.forget(group)
             return  # it was never bound, and what there is belongs to somebody else
         self.sentry.released(group)
-        error = self._placed[group].release(self._kernel)
+        placed = self._placed[group]
+        if self._terms[group].kind is Kind.NFTABLES and self._silence(group):
+            self._keeper.take(group, placed)
+            return
+        self._keeper.forget(group)
+        self._keeper.settle(group)
+        error = placed.release(self._kernel)
         if error is not None:
-            log.error("cannot release a VIP of group %s: %s", group, error, extra={"group": group})
-        if self._terms[group].kind is Kind.NFTABLES:
-            try:
-                self._cutoff.release([vip.ip for vip in self._placed[group].vips])
-            except CutoffLostError:
-                self._put_back()
-            except CutoffError as fault:
-                log.error("cannot silence the VIPs of group %s: %s", group, fault, extra={"group": group})  # noqa: TRY400
+            say_kept(group, error)
+
+    def _silence(self, group: str) -> bool:
+        """Drop what this node would answer for the group's VIPs; return whether nothing is answered any more."""
+        try:
+            self._cutoff.release([vip.ip for vip in self._placed[group].vips])
+        except CutoffLostError:
+            self._put_back()
+            return False
+        except CutoffError as fault:
+            log.error("cannot silence the VIPs of group %s: %s", group, fault, extra={"group": group})  # noqa: TRY400
+            return False
+        return True
 
     def hide(self, group: str) -> None:
         """Take a group's virtual MAC off the wire unless it holds its VIPs: after a release, once that was told."""
@@ -278,7 +302,7 @@ class Leases:
         """
         told = self.sentry.changes(down=down)
         for group in self._groups if down else [each.group for each in told]:
-            self._lasting.pop(group, None)
+            self._keeper.forget(group)
         return told
 
     def look_at(self, indexes: Collection[int]) -> list[Disturbed]:
@@ -355,27 +379,21 @@ class Leases:
             return error
         placed = self._placed[group]
         lifetime = terms.lifetime(until - now)
-        if not self._lasts(group, until):
-            error = placed.renew(self._kernel, lifetime=lifetime)
-            if error is not None:
-                return error
+        if terms.kind is Kind.NFTABLES:
+            put, error = self._keeper.keep(group, placed, lifetime=lifetime, now=now, until=until)
+        else:
+            self._keeper.settle(group)
+            put, error = True, placed.renew(self._kernel, lifetime=lifetime)
+        if error is not None:
+            return error
+        if put:
             self.sentry.bound(group, index=placed.index, seconds=None if terms.kind is Kind.OFF else lifetime)
-            if terms.kind is Kind.NFTABLES:
-                self._lasting[group] = placed, now + lifetime - KERNEL_EARLY
         if terms.kind is Kind.NFTABLES:
             error = self._let_answer(placed, until)
         if error is None:
             ends = until if terms.kind is Kind.NFTABLES else now + lifetime
             self._ends[group] = min(ends, until + terms.latest - terms.standing)
         return error
-
-    def _lasts(self, group: str, until: float) -> bool:
-        """Tell whether the addresses last as they are: fast adverts put them seldom.
-
-        To put them takes the lock (rtnl) that whoever sets up a network on this node holds, for tens of milliseconds.
-        """
-        placed, ends = self._lasting.get(group, (None, 0.0))
-        return placed is self._placed[group] and until <= ends
 
     def _show(self, group: str) -> str | None:
         virtual = self._virtual.get(group)

@@ -153,6 +153,7 @@ class Supervisor:
         """Run before what else is busy on the node; the start is over, whose work may wait for others."""
         if self._reload.plan.realtime == "auto":
             why_not = realtime.prefer()
+            self._leases.beside(realtime.prefer)
             log.info("real-time scheduling: %s", "on" if why_not is None else f"off, since {why_not}")
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -44,11 +45,12 @@ _DUMPS_TRIED = 5
 
 
 class Rtnetlink:
-    """Requests that the kernel acknowledges. Use as a context manager or call ``close``."""
+    """Requests that the kernel acknowledges. Use as a context manager or call ``close``. For several threads."""
 
-    __slots__ = ("_sequence", "_socket")
+    __slots__ = ("_lock", "_sequence", "_socket")
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._socket = _open()
         self._sequence = 0
 
@@ -69,14 +71,15 @@ class Rtnetlink:
 
         An answer that nobody waited for is not taken for a later one: each request has its own number.
         """
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        _SEQUENCE.pack_into(request, _SEQUENCE_AT, self._sequence)
-        self._socket.send(request)
-        while True:
-            answer = self._socket.recv(_ANSWER_AT_MOST)
-            _, kind, _, sequence, _ = _HEADER.unpack_from(answer)
-            if kind == _ERROR and sequence == self._sequence:
-                return _raise_error_in(answer)
+        with self._lock:
+            self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+            _SEQUENCE.pack_into(request, _SEQUENCE_AT, self._sequence)
+            self._socket.send(request)
+            while True:
+                answer = self._socket.recv(_ANSWER_AT_MOST)
+                _, kind, _, sequence, _ = _HEADER.unpack_from(answer)
+                if kind == _ERROR and sequence == self._sequence:
+                    return _raise_error_in(answer)
 
 
 def request(kind: int, how: int = 0, *, attributes: Sequence[tuple[str, object]] = (), **fields: int) -> bytearray:

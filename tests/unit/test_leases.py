@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable
 from ipaddress import ip_interface
 
 import pytest
 
 from sidecar.ipc.plan import GroupPlan
+from sidecar.keeper import Keeper
 from sidecar.leases import Leases
 from sidecar.net.addresses import FOREVER
 from sidecar.net.cutoff import CutoffError
@@ -17,6 +19,7 @@ from sidecar.protocol import timing
 from sidecar.protocol.types import IPAddress
 from tests.fakes.addresses import FakeAddresses
 from tests.fakes.cutoff import FakeCutoff
+from tests.fakes.executor import FakeExecutor
 from tests.fakes.plans import group_plan
 
 VIP, OTHER = ip_interface("10.0.0.200/32"), ip_interface("10.0.0.201/32")
@@ -31,7 +34,9 @@ class Scene:
         self.kernel = FakeAddresses()
         self.cutoff = cutoff or FakeCutoff()
         self.groups = groups or (group_plan(vips=(str(VIP),)),)
-        self.leases = Leases(self.groups, cutoff=self.cutoff, clock=lambda: self.now)
+        self.thread = FakeExecutor()
+        keeper = Keeper(self.thread)
+        self.leases = Leases(self.groups, cutoff=self.cutoff, keeper=keeper, clock=lambda: self.now)
         self.leases.open(self.kernel)
         for group in self.groups:
             self.leases.place(group.name, index=2)
@@ -400,8 +405,47 @@ def test_fast_adverts_put_the_addresses_seldom_and_the_lease_counts_all_the_same
     for _ in range(120):
         puts.append(renew())
         scene.now += 4 / 256
-    assert sorted(set(puts)) == [1, 2], "one for each second"
+    assert sorted(set(puts)) == [1, 2, 3, 4, 5], "two for each second"
     scene.leases.release("web")
-    assert renew() == 3
+    assert renew() == 6
     scene.leases.place("web", index=3)
-    assert (renew(), (3, VIP) in scene.kernel.bound) == (4, True)
+    assert (renew(), (3, VIP) in scene.kernel.bound) == (7, True)
+
+
+def test_a_kernel_that_is_held_up_holds_up_neither_a_renewal_nor_a_release() -> None:
+    """Whoever sets up a network holds the lock that addresses take, and not the one of nftables."""
+    scene = Scene().begun()
+    scene.renew()
+    scene.thread.stalled = True
+    for _ in range(5):
+        scene.now += 1.0
+        assert scene.renew() is None
+        assert scene.cutoff.live[VIP.ip] > 2900
+    scene.leases.release("web")
+    assert (scene.cutoff.live, scene.kernel.bound) == ({}, {(2, VIP): 3}), "it is silent, and there for a while"
+    scene.thread.go_on()
+    assert scene.kernel.bound == {}
+
+
+def test_what_is_still_to_be_taken_off_is_gone_before_the_table_that_silences_it() -> None:
+    web, db = group_plan(vips=(str(VIP),)), group_plan(name="db", vhid=43, vips=(str(OTHER),))
+    for end in ("change", "close"):
+        scene = Scene(web, db).begun()
+        scene.renew()
+        scene.renew(group="db")
+        gone: list[bool] = []
+
+        def watched(*_: object, scene: Scene = scene, gone: list[bool] = gone, **__: object) -> None:
+            gone.append(not scene.kernel.bound.keys() & {(2, OTHER)})
+
+        scene.cutoff.install = scene.cutoff.remove = watched  # type: ignore[method-assign]
+        scene.thread.stalled = True
+        if end == "change":
+            threading.Timer(0.05, scene.thread.go_on).start()
+            scene.leases.change([web], ended=["db"])
+            scene.leases.begun({})
+        else:
+            scene.leases.release_all()
+            assert (2, OTHER) in scene.kernel.bound
+            scene.leases.close()
+        assert gone == [True]
