@@ -2,7 +2,7 @@
 
 Whoever sets up or tears down a network on this node, as for each pod, holds that lock for tens or hundreds of
 milliseconds, and a request that needs it waits in ``send``. Milliseconds need no such lock; they go on being extended
-meanwhile. An address whose time is up waits for the same lock, behind the request that extends it.
+meanwhile. An address whose time is up waits for the same lock, as a rule behind the request that extends it.
 """
 
 from __future__ import annotations
