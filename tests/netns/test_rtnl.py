@@ -21,15 +21,15 @@ def test_a_master_at_fast_timing_outlasts_whoever_holds_the_lock_of_all_networks
     with contextlib.ExitStack() as stack:
         first, peer = (
             stack.enter_context(SidecarNode(node, tmp_path, {**SETTINGS, "CARP_ADVSKEW": skew}))
-            for node, skew in zip(lan.nodes[:2], ("80", "120"), strict=True)
+            for node, skew in zip(lan.nodes[:2], ("30", "60"), strict=True)
         )
         until(lambda: (role(first), role(peer)) == ("master", "backup"), "the first one is master")
         with arp_prober(lan, VIPS.partition(",")[0]) as prober:
             until(lambda: len(prober.answers().received) > 50, "the VIP answers")
             before = first.group().transitions, peer.group().transitions
-            for _ in range(3):
+            for _ in range(5):
                 with held_rtnl():
-                    time.sleep(1.2)
+                    time.sleep(0.45)
                 time.sleep(0.5)
             assert (first.group().transitions, peer.group().transitions) == before
             heard = peer.group().adverts_received
