@@ -27,6 +27,7 @@ from sidecar.ipc.messages import (
     Settings,
     SettingsStatus,
     Snapshot,
+    StandAside,
     StartAgent,
     StatusReply,
     StatusRequest,
@@ -37,6 +38,7 @@ from sidecar.ipc.messages import (
 from sidecar.ipc.plan import KubernetesPlan, Plan, ProbePlan
 from sidecar.maintenance import one_line
 from sidecar.node_word import NodeWord
+from sidecar.protocol.demotion import HARD
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 NAME = "agent"
 ANSWERED_WITHIN = 4.0
 """Seconds in which a second question is not put to the engine: an agent that is beside itself must not flood it."""
+_ASIDE = "stand-aside"
+"""The name of the demotion by which a backup lets others go first."""
 _FORMER_AT_MOST = 1000
 """Groups that are remembered after the settings have let go of them, the newest."""
 
@@ -75,6 +79,7 @@ class Mirror:
         self._renewed = False
         """The agent was ended for the next one to begin with other settings."""
         self._failing: dict[int, str] | None = None
+        self._aside: tuple[str, ...] = ()
         self._word = NodeWord(Path(plan.runtime_dir))
 
     def load(self) -> None:
@@ -157,16 +162,18 @@ class Mirror:
         self._tell(Settings(status=status))
 
     def health(self) -> Health:
-        """Return what the last agent that said so found wrong; nothing is wrong before one has."""
-        return Health(
-            demotions=tuple(
-                HealthDemotion(
-                    name=f"health:{probe.name}", weight=probe.weight, detail=self._failing[number], groups=probe.groups
-                )
-                for number, probe in enumerate(self._plan.health)
-                if self._failing is not None and number in self._failing
+        """Return what the last agent that said so found wrong, and where it stands aside: nothing before one has."""
+        found = [
+            HealthDemotion(
+                name=f"health:{probe.name}", weight=probe.weight, detail=self._failing[number], groups=probe.groups
             )
-        )
+            for number, probe in enumerate(self._plan.health)
+            if self._failing is not None and number in self._failing
+        ]
+        aside = tuple(group.name for group in self._plan.groups if group.name in self._aside)
+        if aside and self._plan.kubernetes is not None:
+            found.append(HealthDemotion(name=_ASIDE, weight=HARD, detail="a rollout goes on", groups=aside))
+        return Health(demotions=tuple(found))
 
     def word(self) -> NodeSays:
         """Return what this node's object said last, as far as it is to be obeyed."""
@@ -215,6 +222,8 @@ class Mirror:
                 self._found({number: one_line(detail) for number, detail in failing.items()})
             case (Labelled() as message, []):
                 self._pass_on(message)
+            case (StandAside(groups=groups), []):
+                self._stands_aside(groups)
             case (NodeSays() as says, []):
                 self._said(says)
             case (message, descriptors):
@@ -232,6 +241,11 @@ class Mirror:
     def _found(self, failing: dict[int, str]) -> None:
         before = self.health()
         self._failing = failing
+        if self.health() != before:
+            self._pass_on(self.health())
+
+    def _stands_aside(self, groups: tuple[str, ...]) -> None:
+        before, self._aside = self.health(), groups
         if self.health() != before:
             self._pass_on(self.health())
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sidecar.agent import desired
 from sidecar.agent.api import PodApi
+from sidecar.agent.aside import ASKED, FOR, Aside
 from sidecar.agent.backoff import REFUSED_DELAY, Backoff
 from sidecar.agent.context import Context
 from sidecar.agent.desired import GroupKeys, Mastership, Metadata, Pod, Stand
@@ -84,10 +85,17 @@ class _Members:
 class Reconciler:
     """Mirrors one sidecar's groups into pods. ``offer`` takes a snapshot; ``run`` works until ``finish`` was called.
 
-    ``told`` is called with the groups that this node is master of, once the pods say so.
+    ``told`` is called with the groups that this node is master of, once the pods say so, ``aside`` with those in which
+    it stands aside.
     """
 
-    def __init__(self, api: PodApi, context: Context, told: Callable[[tuple[Mastered, ...]], None]) -> None:
+    def __init__(
+        self,
+        api: PodApi,
+        context: Context,
+        told: Callable[[tuple[Mastered, ...]], None],
+        aside: Callable[[tuple[str, ...]], None],
+    ) -> None:
         plan, groups = context.plan, context.groups
         self._api = api
         self._plan = plan
@@ -106,7 +114,10 @@ class Reconciler:
             self._reconcile, failed=lambda error: self._complaints.note("pods", error), jitter=self._jitter
         )
         self._which = {group.name: which_of(group, pod=plan.pod_name, node=context.node) for group in groups}
-        self._targets = {which: self._follower(which) for which in dict.fromkeys(self._which.values())}
+        self._own = Which(fields=f"metadata.name={plan.pod_name}")
+        followed = dict.fromkeys((*self._which.values(), self._own) if groups else ())
+        self._targets = {which: self._follower(which) for which in followed}
+        self._aside = Aside({using.label: group for group, using in self._keys.items()}, aside)
         self._members: dict[str, _Members] = {}
         self._tasks: asyncio.TaskGroup
         self._newest: Snapshot | None = None
@@ -125,6 +136,7 @@ class Reconciler:
         self._newest, self._then = snapshot, then
         if self._status.pending_since is None:
             self._status.pending_since = self._wall()
+        self._stand_aside(snapshot)
         self._loop.wake()
 
     def note_epoch(self, group: str, epoch: int) -> None:
@@ -161,6 +173,7 @@ class Reconciler:
         snapshot = self._newest
         if snapshot is None:
             return None
+        self._stand_aside(snapshot)
         self._follow_members(snapshot)
         orders = [self._order(role) for role in snapshot.groups]
         if None in orders:
@@ -175,6 +188,8 @@ class Reconciler:
             if order.stand is not None and order.stand.answers is not None:
                 self._members[order.role.name].answered.add(order.stand.answers)
         self._tell(ready, written)
+        with failures:
+            await self._say_aside()
         failures.throw()
         if len(ready) < len(orders):
             return min(waits, default=None)
@@ -336,6 +351,28 @@ class Reconciler:
         return wrote, [
             order for order in orders if not order.targets or not failed.issuperset(map(_life, order.targets))
         ]
+
+    def _stand_aside(self, snapshot: Snapshot) -> None:
+        """Stand aside as the own pod asks for, which needs no API server to be over."""
+        pod, loop = self._own_pod, asyncio.get_running_loop()
+        if pod is None:
+            return
+        masters = {role.name for role in snapshot.groups if role.role == Role.MASTER}
+        if self._aside.heard(pod.annotations.get(ASKED, ""), masters=masters, now=loop.time()):
+            loop.call_later(FOR, self._loop.wake)
+
+    async def _say_aside(self) -> None:
+        pod = self._own_pod
+        missing = None if pod is None else self._aside.answer(asyncio.get_running_loop().time()).missing_from(pod)
+        if pod is not None and missing is not None:
+            after = await self._patch(pod, missing, unchanged=False)
+            for follower in self._targets.values():
+                follower.wrote(after)
+
+    @property
+    def _own_pod(self) -> Pod | None:
+        follower = self._targets.get(self._own)
+        return None if follower is None else (follower.items or {}).get(self._plan.pod_name)
 
     def _holds(self, order: _Order) -> bool:
         """Tell whether a claim is still right: relabelling others took its time, and another may say master by now."""

@@ -27,7 +27,7 @@ from sidecar.observe.moment import rfc3339
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-_JSON = "application/json"
+JSON = "application/json"
 _USER_AGENT = f"carp-sidecar/{__version__}"
 
 _CONNECT_WITHIN = 1.5
@@ -67,8 +67,8 @@ class Call:
     what: str
     query: tuple[tuple[str, str], ...] = ()
     body: dict[str, object] | None = None
-    content_type: str = _JSON
-    accept: str = _JSON
+    content_type: str = JSON
+    accept: str = JSON
 
 
 @dataclass(slots=True, eq=False)

@@ -475,6 +475,12 @@ class Labelled(Message, frozen=True, tag=True):
     """The answer to YieldLabels: the pods say so."""
 
 
+class StandAside(Message, frozen=True, tag=True):
+    """A rollout asks to let others go first in these groups, of which this node is not master; () for none."""
+
+    groups: tuple[str, ...]
+
+
 class NodeSays(Message, frozen=True, tag=True):
     """What people say of this node by its Node object, all that the settings ask for (``KubernetesPlan``).
 
@@ -523,6 +529,7 @@ AnyMessage = (
     | Probed
     | YieldLabels
     | Labelled
+    | StandAside
     | NodeSays
 )
 

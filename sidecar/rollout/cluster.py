@@ -8,7 +8,8 @@ from typing import Protocol
 import msgspec
 
 from sidecar.agent.api import decode
-from sidecar.agent.transport import Call, Transport
+from sidecar.agent.aside import ANSWERED, ASKED
+from sidecar.agent.transport import JSON, MERGE_PATCH, Call, Transport
 from sidecar.protocol.types import Role
 from sidecar.rollout.plan import Fleet, Pod
 
@@ -22,10 +23,14 @@ class RolloutError(Exception):
 
 
 class Cluster(Protocol):
-    """What a rollout needs of Kubernetes. Both raise ApiError."""
+    """What a rollout needs of Kubernetes. All raise ApiError."""
 
     async def look(self) -> Fleet:
         """Read everything anew. Raises RolloutError where the DaemonSet is none to roll out."""
+        ...
+
+    async def ask(self, pod: Pod, word: str) -> None:
+        """Write on a pod whom it is to stand aside for, unless it is gone (404) or another has its name (409)."""
         ...
 
     async def delete(self, pod: Pod) -> None:
@@ -43,6 +48,7 @@ class _Metadata(msgspec.Struct):
     resource_version: str = msgspec.field(name="resourceVersion", default="")
     generation: int = 0
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     owners: list[_Owner] = msgspec.field(name="ownerReferences", default_factory=list)
     deletion_timestamp: str | None = msgspec.field(name="deletionTimestamp", default=None)
 
@@ -127,21 +133,28 @@ class KubernetesCluster:
         pods: _Pods = decode(await self._transport.request(self._call("list", "pods")), _Pods)
         return fleet(daemonset, revisions.items or (), pods.items or (), role_label=self._role_label)
 
+    async def ask(self, pod: Pod, word: str) -> None:
+        """Annotate a pod by its status subresource: that right changes no container, as the one to patch pods would."""
+        body: dict[str, object] = {"metadata": {"uid": pod.uid, "annotations": {ASKED: word}}}
+        await self._transport.request(self._call("patch", "pods/status", name=pod.name, body=body))
+
     async def delete(self, pod: Pod) -> None:
         """Delete a pod that is as it was read: one that has become master meanwhile is another one's turn."""
         body: dict[str, object] = {"preconditions": {"uid": pod.uid, "resourceVersion": pod.resource_version}}
         await self._transport.request(self._call("delete", "pods", name=pod.name, body=body))
 
     def _call(self, verb: str, resource: str, *, name: str = "", body: dict[str, object] | None = None) -> Call:
-        api = "api/v1" if resource == "pods" else "apis/apps/v1"
-        path = f"/{api}/namespaces/{self._namespace}/{resource}"
-        kind = {"daemonsets": "DaemonSet", "pods": "pod"}.get(resource, resource)
+        kinds, _, subresource = resource.partition("/")
+        api = "api/v1" if kinds == "pods" else "apis/apps/v1"
+        path = f"/{api}/namespaces/{self._namespace}/{kinds}"
+        kind = {"daemonsets": "DaemonSet", "pods": "pod"}.get(kinds, kinds)
         return Call(
             verb=verb,
             resource=resource,
-            path=f"{path}/{name}" if name else path,
+            path="/".join(filter(None, (path, name, subresource))),
             what=f"{kind} {self._namespace}/{name}" if name else f"namespace {self._namespace}",
             body=body,
+            content_type=MERGE_PATCH if verb == "patch" else JSON,
         )
 
 
@@ -154,13 +167,17 @@ def fleet(daemonset: _DaemonSet, revisions: Iterable[_Revision], pods: Iterable[
     )
     every = tuple(pods)
     own = tuple(pod for pod in every if pod.metadata.belongs_to(uid))
+    nodes = {pod.spec.node for pod in own}
+    borne = _roles(own, role_label)
+    elsewhere = _roles((pod for pod in every if pod.spec.node in nodes), role_label)
     return Fleet(
         revision="" if newest is None else newest.metadata.labels.get(REVISION, ""),
         observed=newest is not None and daemonset.status.observed >= daemonset.metadata.generation,
         desired=daemonset.status.desired,
         min_ready=daemonset.spec.min_ready,
         pods=tuple(map(_pod, own)),
-        roles=_roles(own, every, role_label),
+        roles={**elsewhere, **borne},
+        elsewhere=frozenset(elsewhere) - frozenset(borne),
     )
 
 
@@ -174,18 +191,13 @@ def _pod(item: _Pod) -> Pod:
         revision=found.labels.get(REVISION, ""),
         ready=any(each.type == "Ready" and each.status == "True" for each in item.status.conditions),
         terminating=found.deletion_timestamp is not None,
+        asked=found.annotations.get(ASKED, ""),
+        answered=found.annotations.get(ANSWERED, ""),
     )
 
 
-def _roles(own: tuple[_Pod, ...], every: Iterable[_Pod], role_label: str) -> dict[str, dict[str, str]]:
-    """Return who says what, by label and node: our pods, or those on their nodes that carry a role in their stead."""
-    by_own = _said(own, role_label)
-    nodes = {pod.spec.node for pod in own}
-    by_others = _said((pod for pod in every if pod.spec.node in nodes), role_label)
-    return {**by_others, **by_own}
-
-
-def _said(pods: Iterable[_Pod], role_label: str) -> dict[str, dict[str, str]]:
+def _roles(pods: Iterable[_Pod], role_label: str) -> dict[str, dict[str, str]]:
+    """Return which role is on a node, by label and node: where several pods there say one, master counts."""
     said: dict[str, dict[str, str]] = {}
     for pod in pods:
         for label, role in pod.metadata.labels.items():

@@ -69,6 +69,8 @@ def to_text(news: News) -> str:
             return f"{news.node}: {news.event} {news.pod}, {role}"
         case "ready":
             return f"{news.node}: {news.pod} is ready, {news.replaced} replaced"
+        case "asking":
+            return f"{news.node}: {news.why}"
         case "waiting":
             return f"waiting: {news.why}"
         case _:

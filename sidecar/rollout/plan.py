@@ -10,7 +10,10 @@ from sidecar.protocol.types import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod of the DaemonSet. ``revision`` is the template that it was made from, ``ready`` its Ready condition."""
+    """A pod of the DaemonSet. ``revision`` is the template that it was made from, ``ready`` its Ready condition.
+
+    ``asked`` and ``answered`` are whom it is to stand aside for, and does (see ``agent.aside``).
+    """
 
     name: str
     uid: str
@@ -19,6 +22,8 @@ class Pod:
     revision: str
     ready: bool
     terminating: bool
+    asked: str = ""
+    answered: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +31,8 @@ class Fleet:
     """The DaemonSet as it is now.
 
     ``observed``: its controller has seen the newest template, which is ``revision``. ``desired`` nodes should have a
-    pod, and a new one counts once it was ready for ``min_ready`` seconds. ``roles`` are by label, then by node.
+    pod, and a new one counts once it was ready for ``min_ready`` seconds. ``roles`` are by label, then by node; those
+    with labels ``elsewhere`` are on other pods than ours, and come and go with these.
     """
 
     revision: str
@@ -35,6 +41,7 @@ class Fleet:
     min_ready: int
     pods: tuple[Pod, ...]
     roles: Mapping[str, Mapping[str, str]]
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def old(self) -> tuple[Pod, ...]:
@@ -45,6 +52,10 @@ class Fleet:
     def mastered(self, node: str) -> tuple[str, ...]:
         """Return the labels by which a node is master."""
         return tuple(label for label, roles in sorted(self.roles.items()) if roles.get(node) == Role.MASTER)
+
+    def is_backup(self, node: str, label: str) -> bool:
+        """Tell whether a node could take over."""
+        return self.roles.get(label, {}).get(node) == Role.BACKUP
 
     def masters(self, label: str) -> tuple[str, ...]:
         """Return the nodes that say master."""
@@ -79,6 +90,24 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """``pod`` is next once ``others`` stand aside, for what it is master of to go to a node that is done."""
+
+    pod: Pod
+    labels: tuple[str, ...]
+    others: tuple[Pod, ...]
+
+    @property
+    def word(self) -> str:
+        """Return what is written on the others (``agent.aside`` reads it); no second one is the same."""
+        return _word(self.pod, self.labels)
+
+
+def _word(pod: Pod, labels: tuple[str, ...]) -> str:
+    return f"{pod.name}: {','.join(labels)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Replace:
     """This pod is next."""
 
@@ -90,11 +119,15 @@ class Done:
     """All pods are new and well."""
 
 
-Step = Wait | Replace | Done
+Step = Wait | Ask | Replace | Done
 
 
-def next_step(fleet: Fleet, *, before: Standing, available: Collection[str]) -> Step:
-    """Return what is to be done. ``available`` are the uids of the pods that have been ready for long enough.
+def next_step(
+    fleet: Fleet, *, before: Standing, available: Collection[str], deaf: Collection[str] = frozenset()
+) -> Step:
+    """Return what is to be done.
+
+    ``available`` are the uids of the pods that have been ready for long enough, ``deaf`` of those that do not answer.
 
     What is replaced has to be back before the next one's turn, and so does what was well before it. An old pod that is
     not well is nothing to wait for: it may be what the rollout is to mend.
@@ -102,7 +135,28 @@ def next_step(fleet: Fleet, *, before: Standing, available: Collection[str]) -> 
     fault = _unsettled(fleet, available) or _lost(fleet, before)
     if fault:
         return Wait(fault)
-    return Replace(fleet.old[0]) if fleet.old else Done()
+    if not fleet.old:
+        return Done()
+    following = fleet.old[0]
+    return _ask(fleet, following, deaf) or Replace(following)
+
+
+def _ask(fleet: Fleet, pod: Pod, deaf: Collection[str]) -> Ask | None:
+    """Return who is yet to stand aside: the other old ones, where a new one can take over what ``pod`` is master of.
+
+    A node that is done is not replaced any more: what went to it has moved for the last time.
+    """
+    labels = tuple(
+        label
+        for label in fleet.mastered(pod.node)
+        if any(each.revision == fleet.revision and fleet.is_backup(each.node, label) for each in fleet.pods)
+    )
+    others = tuple(
+        each
+        for each in fleet.old
+        if each.uid != pod.uid and each.uid not in deaf and each.answered != _word(pod, labels)
+    )
+    return Ask(pod, labels, others) if labels and others else None
 
 
 def _unsettled(fleet: Fleet, available: Collection[str]) -> str:
@@ -127,6 +181,8 @@ def _lost(fleet: Fleet, before: Standing) -> str:
     there = {pod.node for pod in fleet.pods}
     for label, node in sorted(before.taking_part):
         role = fleet.roles.get(label, {}).get(node, "")
+        if label in fleet.elsewhere and not role:
+            continue  # the pod that bore it has left the node, and no sidecar with it
         if node in there and not _takes_part(role):
             return (
                 f"{node}: it says {label}={role} and takes no part" if role else f"{node}: it has no {label} any more"

@@ -12,19 +12,21 @@ from typing import assert_never
 from sidecar.agent.backoff import Backoff
 from sidecar.agent.errors import ApiError
 from sidecar.rollout.cluster import Cluster, RolloutError
-from sidecar.rollout.plan import Done, Fleet, Pod, Replace, Standing, Wait, next_step, standing
+from sidecar.rollout.plan import Ask, Done, Fleet, Pod, Replace, Standing, Wait, next_step, standing
 
 _EVERY = 1.0
 """Seconds between two looks: three small requests, for as long as a rollout takes."""
 _REFUSED_FOR = 10.0
 """Seconds for which a refusal (401, 403, 404) may be one of a server that has not read the newest rules yet."""
+_ANSWERED_WITHIN = 10.0
+"""Seconds for which others are asked to stand aside: an older version never does, nor an agent that hangs."""
 _PATIENCE = 20.0
 """Seconds after which it is told what is waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """One line: ``event`` is replacing, ready, waiting or done; what does not belong to it is empty."""
+    """One line: ``event`` is asking, replacing, ready, waiting or done; what does not belong to it is empty."""
 
     event: str
     node: str = ""
@@ -62,6 +64,8 @@ class Rollout:
         self._told = False
         self._ready_since: dict[str, float] = {}
         self._moves: dict[str, list[str]] = {}
+        self._asked = ("", clock())
+        self._deaf: set[str] = set()
 
     async def run(self) -> None:
         """Replace what is old. Raises RolloutError; what was not touched by then stays as it is."""
@@ -81,9 +85,12 @@ class Rollout:
         """Look, and do what is next; tell whether that was all. Raises ApiError and RolloutError."""
         fleet = await self._cluster.look()
         self._note_masters(fleet)
-        match next_step(fleet, before=self._before, available=self._available(fleet)):
+        match next_step(fleet, before=self._before, available=self._available(fleet), deaf=self._deaf):
             case Wait(why):
                 self._wait(why, fleet)
+            case Ask() as ask:
+                self._settled(fleet)
+                await self._ask(ask)
             case Replace(pod):
                 self._settled(fleet)
                 await self._replace(pod, fleet)
@@ -95,6 +102,29 @@ class Rollout:
             case never:
                 assert_never(never)
         return False
+
+    async def _ask(self, ask: Ask) -> None:
+        """Have others stand aside; one that does not in time only makes a VIP move once more."""
+        asked, nodes, now = ask.word, ", ".join(pod.node for pod in ask.others), self._clock()
+        if asked != self._asked[0]:
+            self._asked = asked, now
+            self._tell_ask(ask, f"asking {nodes} to stand aside for {', '.join(ask.labels)}")
+        why = "no answer"
+        for pod in ask.others:
+            if pod.asked == asked:
+                continue
+            try:
+                await self._cluster.ask(pod, asked)
+            except ApiError as error:
+                if error.status not in (403, 404, 409):
+                    raise
+                why = str(error)
+        if now - self._asked[1] >= _ANSWERED_WITHIN:
+            self._deaf.update(pod.uid for pod in ask.others)
+            self._tell_ask(ask, f"{nodes} may take over and pass it on once more: {why}")
+
+    def _tell_ask(self, ask: Ask, why: str) -> None:
+        self._tell(News(event="asking", node=ask.pod.node, pod=ask.pod.name, why=why))
 
     async def _replace(self, pod: Pod, fleet: Fleet) -> None:
         self._before, self._begun, self._in_hand = standing(fleet), self._clock(), pod

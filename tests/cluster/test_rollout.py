@@ -1,6 +1,6 @@
 """A rollout by the chart: real helm, API server and controllers, and the Job's command with its own rights.
 
-Only the nodes are played (tests.fakes.nodes): kubelets, and an election in which any ready backup may win.
+Only the nodes are played (tests.fakes.nodes): kubelets, and an election that the worst wins: who is replaced later.
 """
 
 from __future__ import annotations
@@ -143,6 +143,7 @@ def test_a_node_that_does_not_come_back_stops_it_a_new_try_goes_on_and_a_missing
     assert site.moves() == 1
 
     granted = {("get", "daemonsets"), ("list", "controllerrevisions"), ("list", "pods"), ("delete", "pods")}
+    granted |= {("patch", "pods/status")}
     more = {("patch", "pods"), ("create", "pods"), ("create", "pods/exec"), ("get", "secrets"), ("patch", "daemonsets")}
     assert {right for right in granted | more if site.may(*right)} == granted
     assert not site.may("get", "daemonsets", name="another")
@@ -152,21 +153,36 @@ def test_a_node_that_does_not_come_back_stops_it_a_new_try_goes_on_and_a_missing
     assert f"the right to get daemonsets in namespace {site.namespace} is missing (403)" in site.nodes.logs[-1]
 
 
-@pytest.mark.parametrize("site", [("carp-role-web", "carp-role-db")], indirect=True)
-def test_groups_whose_masters_are_different_nodes_come_last_and_move_once_or_twice(site: Site) -> None:
-    groups = [{"name": "web", "vhid": 42, "vips": ["10.0.0.200"]}, {"name": "db", "vhid": 43, "vips": ["10.0.0.201"]}]
+THREE = ("carp-role-db", "carp-role-mail", "carp-role-web")
+
+
+@pytest.mark.parametrize("site", [THREE], indirect=True)
+def test_with_masters_on_every_node_only_the_vips_of_the_first_move_twice_and_with_a_free_node_none(site: Site) -> None:
+    groups = [
+        {"name": label.removeprefix("carp-role-"), "vhid": 42 + number, "vips": [f"10.0.0.{200 + number}"]}
+        for number, label in enumerate(THREE)
+    ]
     options = ("--set-json", f"config={json.dumps({'groups': groups})}")
     values = ("--set", "minReadySeconds=0,password.existingSecret=any")
 
-    def upgrade(number: int) -> None:
+    def upgrade(number: int, *masters: str) -> list[str]:
+        for label, node in zip(THREE, masters, strict=bool(masters)):
+            site.nodes.give(label, node)
         annotation = ("--set", f"podAnnotations.round=r{number}")
         site.helm.run("helm", "upgrade", "--install", "vip", CHART, *options, *values, *annotation, *WAIT)
+        return site.nodes.logs[-1].splitlines()
 
     upgrade(0)
-    site.nodes.give("carp-role-web", "node-a")
-    site.nodes.give("carp-role-db", "node-b")
-    upgrade(1)
-    replaced = [line.split(":")[0] for line in site.nodes.logs[-1].splitlines() if "replacing" in line]
-    assert replaced == ["node-c", "node-a", "node-b"]
-    assert site.moves("carp-role-web") in (1, 2), "node-b was not done yet when node-a went"
-    assert site.moves("carp-role-db") == 1
+    told = upgrade(1, "node-a", "node-b", "node-b")
+    assert [line.split(":")[0] for line in told if "replacing" in line] == ["node-c", "node-a", "node-b"]
+    assert [site.moves(label) for label in THREE] == [1, 1, 1], told
+    assert "node-a: asking node-b to stand aside for carp-role-db" in told
+
+    told = upgrade(2, *NODES)
+    assert [site.moves(label) for label in THREE] == [2, 1, 1], told
+    assert not any("stand-aside" in key for pod in site.nodes.pods() for key in pod["metadata"]["annotations"])
+
+    site.nodes.deaf = set(NODES)  # as an older version is
+    told = upgrade(3, "node-a", "node-b", "node-b")
+    assert "node-a: node-b may take over and pass it on once more: no answer" in told
+    assert [site.moves(label) for label in THREE] == [2, 1, 1], told

@@ -45,6 +45,7 @@ class Agent:
     reconciler: Reconciler
     status: MirrorStatus
     told: list[tuple[Mastered, ...]] = field(default_factory=list)
+    aside: list[tuple[str, ...]] = field(default_factory=list)
 
     def says(self) -> dict[str, str]:
         return dict(self.server.pods[self.name].labels)
@@ -72,8 +73,9 @@ def agent(
         jitter=lambda: 0.5,
         wall=lambda: asyncio.get_running_loop().time(),
     )
-    reconciler = Reconciler(client, context, told.append)
-    return Agent(server, name, client, reconciler, status, told)
+    aside: list[tuple[str, ...]] = []
+    reconciler = Reconciler(client, context, told.append, aside.append)
+    return Agent(server, name, client, reconciler, status, told, aside)
 
 
 def running(*agents: Agent) -> contextlib.AbstractAsyncContextManager[None]:

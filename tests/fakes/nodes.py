@@ -2,14 +2,13 @@
 
 The controllers are real: they make the pods. Here pods are bound, started and ended; those of a Job run their command
 in truth, with the rights of their account. A group's role is in a label; who is master stays it until its pod is gone,
-and then any other that is ready takes over, at random.
+and then the oldest that is ready takes over, which is to be replaced yet, but those that stand aside last.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sidecar.agent.aside import ANSWERED, ASKED
 from sidecar.demo.admin import Admin, ApiError
 from sidecar.observe.moment import rfc3339
 
@@ -33,18 +33,17 @@ Pod = dict[str, Any]
 class Nodes:
     """Use as a context manager. ``masters`` are the nodes that were master of each label, one after the other.
 
-    Pods on the nodes in ``broken`` are started and never ready. ``logs`` are what the commands of Jobs' pods printed.
+    Pods on the nodes in ``broken`` are started and never ready, on those in ``deaf`` they stand aside for nobody.
+    ``logs`` are what the commands of Jobs' pods printed.
     """
 
-    def __init__(
-        self, admin: Admin, namespace: str, *, labels: tuple[str, ...] = ("carp-role",), seed: int = 0
-    ) -> None:
+    def __init__(self, admin: Admin, namespace: str, *, labels: tuple[str, ...] = ("carp-role",)) -> None:
         self.masters: dict[str, list[str]] = {label: [] for label in labels}
         self.broken: set[str] = set()
+        self.deaf: set[str] = set()
         self.logs: list[str] = []
         self._admin = admin
         self._namespace = namespace
-        self._random = random.Random(seed)
         self._running: dict[str, Future[subprocess.CompletedProcess[str]]] = {}
         self._electing = threading.Lock()
         self._over = threading.Event()
@@ -90,28 +89,32 @@ class Nodes:
                 self._elect()
 
     def _turn(self, pod: Pod) -> None:
-        metadata, path = pod["metadata"], self._path(pod)
+        metadata, node, path = pod["metadata"], pod["spec"].get("nodeName"), self._path(pod)
+        said = metadata.get("annotations", {})
         if "deletionTimestamp" in metadata:
             self._admin.request("DELETE", path, {"gracePeriodSeconds": 0})
-        elif not pod["spec"].get("nodeName"):
+        elif not node:
             target = {"apiVersion": "v1", "kind": "Node", "name": _wanted(pod)}
             binding = {"metadata": {"name": metadata["name"]}, "target": target}
             self._admin.request("POST", f"{path}/binding", binding)
         elif _is_of(pod, "Job"):
             self._run(pod)
-        elif not _is_ready(pod) and pod["spec"]["nodeName"] not in self.broken:
+        elif not _is_ready(pod) and node not in self.broken:
             for label in self.masters:
                 self._label(pod, label, "backup")
             # The controller counts minReadySeconds from there on, in whole seconds.
             ready = {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(time.time())}
             self._admin.request("PATCH", f"{path}/status", {"status": {"phase": "Running", "conditions": [ready]}})
 
+        elif node not in self.deaf and said.get(ASKED) != said.get(ANSWERED):
+            self._admin.request("PATCH", path, {"metadata": {"annotations": {ANSWERED: said[ASKED]}}})
+
     def _elect(self) -> None:
         pods = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
         for label, masters in self.masters.items():
             ready = [pod for pod in pods if _is_ready(pod) and label in pod["metadata"]["labels"]]
             if ready and not any(pod["metadata"]["labels"].get(label) == "master" for pod in self.pods()):
-                chosen = self._random.choice(ready)
+                chosen = min(ready, key=lambda pod: (_is_aside(pod, label), pod["metadata"]["creationTimestamp"]))
                 with contextlib.suppress(ApiError):  # gone meanwhile
                     self._label(chosen, label, "master")
                     masters.append(chosen["spec"]["nodeName"])
@@ -163,6 +166,10 @@ def _is_of(pod: Mapping[str, Any], kind: str) -> bool:
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _is_aside(pod: Mapping[str, Any], label: str) -> bool:
+    return label in pod["metadata"].get("annotations", {}).get(ANSWERED, "").partition(": ")[2].split(",")
 
 
 def _wanted(pod: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from sidecar.ipc.messages import (
     Settings,
     SettingsStatus,
     Snapshot,
+    StandAside,
     StartAgent,
     StatusReply,
     StatusRequest,
@@ -442,6 +443,22 @@ def test_without_probes_nothing_is_demoted_by_any(
     agent.says(Probed(failing={0: "it answered 503"}))
     mirror.change(msgspec.structs.replace(plan(), health=()))
     assert questions[1:] == [Health()]
+
+
+def test_standing_aside_demotes_in_those_groups_that_there_are_and_without_kubernetes_in_none(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health]
+) -> None:
+    name = plan().groups[0].name
+    agent.says(StandAside(groups=()), StandAside(groups=("stranger",)))
+    assert questions == []
+    agent.says(StandAside(groups=(name, "stranger")), StandAside(groups=(name,)))
+    aside = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=(name,))
+    assert questions == [Health(demotions=(aside,))]
+    agent.says(StandAside(groups=()))
+    assert questions[1:] == [Health()]
+    agent.says(StandAside(groups=(name,)))
+    mirror.change(plan(kubernetes=False))
+    assert questions[2:] == [Health(demotions=(aside,)), Health()]
 
 
 # The node's object ---------------------------------------------------------------------------------------------------

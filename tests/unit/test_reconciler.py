@@ -802,3 +802,76 @@ def test_what_lies_beyond_the_pods_is_told_once_they_say_so(pods: FakePods) -> N
             await until(lambda: mirror.told[-1] == (), "none")
 
     run(story())
+
+
+# Standing aside ------------------------------------------------------------------------------------------------------
+
+
+WORD = {"carp-sidecar/stand-aside": "b-1: carp-role"}
+
+
+def asked(pods: FakePods, name: str, words: dict[str, str]) -> None:
+    pods.edit(name, annotations={**pods.pods[name].annotations, **words})
+
+
+def test_a_backup_that_is_asked_stands_aside_says_so_and_forgets_it_after_a_while(
+    pods: FakePods, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            await until(lambda: pods.writes, "written")
+            assert mirror.aside == [()]
+            asked(pods, "a", WORD)
+            await until(lambda: "carp-sidecar/stands-aside" in pods.pods["a"].annotations, "answered", within=1)
+            assert pods.pods["a"].annotations["carp-sidecar/stands-aside"] == "b-1: carp-role"
+            assert mirror.aside == [(), ("default",)]
+            mirror.reconciler.offer(snapshot("master", transitions=2))
+            await until(lambda: pods.masters() == ["a"], "nobody else was there")
+            assert mirror.aside[2:] == [()], "a master holds on to what it has"
+            mirror.reconciler.offer(snapshot("backup", transitions=3))
+            await asyncio.sleep(60)
+            assert mirror.aside[3:] == [("default",)]
+            await asyncio.sleep(70)
+            assert mirror.aside[4:] == [()]
+            assert not {key for key in pods.pods["a"].annotations if "aside" in key}
+            written = len(pods.writes)
+            await asyncio.sleep(600)
+            assert len(pods.writes) == written
+
+    run(story())
+    assert "somebody else" not in caplog.text
+
+
+def test_a_role_elsewhere_leaves_the_own_pod_the_one_that_is_asked(pods: FakePods) -> None:
+    pods.add("web", {"app": "web"}, node="node-a")
+    group = msgspec.structs.replace(GROUP, mirror=MirrorPlan(target_selector="app=web"))
+
+    async def story() -> None:
+        mirror = agent(pods, groups=(group,))
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            asked(pods, "a", WORD)
+            await until(lambda: "carp-sidecar/stands-aside" in pods.pods["a"].annotations, "answered", within=1)
+            assert mirror.aside[-1] == ("default",)
+            assert "carp-role" not in pods.pods["a"].labels
+
+    run(story())
+
+
+def test_an_answer_that_is_refused_holds_up_no_role(pods: FakePods) -> None:
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            mirror.reconciler.offer(snapshot("backup"))
+            await until(lambda: pods.writes, "written")
+            pods.troubles["a"] = [ApiError("the API server answers 500", 500)]
+            asked(pods, "a", WORD)
+            await until(lambda: not pods.troubles["a"], "refused", within=1)
+            assert mirror.aside[-1] == ("default",), "obeyed all the same"
+            mirror.reconciler.offer(snapshot("master", transitions=2))
+            await until(lambda: pods.masters() == ["a"], "a new role", within=10)
+            await until(lambda: "carp-sidecar/stands-aside" in pods.pods["a"].annotations, "answered", within=10)
+
+    run(story())

@@ -110,10 +110,9 @@ def test_roles_of_several_groups_and_of_pods_that_carry_them_for_the_sidecar() -
         pod("app-3", "node-c", {"vip/role-db": "master"}, ours=False),
     ]
     asked, _ = cluster(daemonset(), {"items": [revision("new", 1)]}, {"items": pods}, role_label="vip/role")
-    assert asyncio.run(asked.look()).roles == {
-        "vip/role-web": {"node-a": "backup"},
-        "vip/role-db": {"node-b": "master"},
-    }
+    fleet = asyncio.run(asked.look())
+    assert fleet.roles == {"vip/role-web": {"node-a": "backup"}, "vip/role-db": {"node-b": "master"}}
+    assert fleet.elsewhere == {"vip/role-db"}
 
 
 def test_a_daemonset_that_replaces_its_pods_itself_is_refused() -> None:
@@ -129,3 +128,23 @@ def test_a_pod_is_deleted_as_it_was_read_or_not_at_all() -> None:
     (call,) = transport.calls
     assert (call.verb, call.resource, call.path) == ("delete", "pods", "/api/v1/namespaces/carp/pods/vip-a")
     assert call.body == {"preconditions": {"uid": "u-1", "resourceVersion": "7"}}
+
+
+def test_a_pod_is_asked_to_stand_aside_by_a_right_that_changes_no_container() -> None:
+    asked, transport = cluster({})
+    one = Pod(name="vip-a", uid="u-1", resource_version="7", node="n", revision="r", ready=True, terminating=False)
+    asyncio.run(asked.ask(one, "vip-b: carp-role"))
+    (call,) = transport.calls
+    assert (call.verb, call.resource) == ("patch", "pods/status")
+    assert (call.path, call.what) == ("/api/v1/namespaces/carp/pods/vip-a/status", "pod carp/vip-a")
+    assert call.content_type == "application/merge-patch+json"
+    assert call.body == {"metadata": {"uid": "u-1", "annotations": {"carp-sidecar/stand-aside": "vip-b: carp-role"}}}
+
+    answered = pod("vip-a", "node-a", {"controller-revision-hash": "old"})
+    answered["metadata"]["annotations"] = {
+        "carp-sidecar/stand-aside": "vip-b: carp-role",
+        "carp-sidecar/stands-aside": "vip-b: carp-role",
+    }
+    asked, _ = cluster(daemonset(), {"items": [revision("new", 1)]}, {"items": [answered]})
+    (found,) = asyncio.run(asked.look()).pods
+    assert (found.asked, found.answered) == ("vip-b: carp-role", "vip-b: carp-role")

@@ -28,6 +28,9 @@ class FakeCluster:
     faults: list[Exception] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
     after_delete: Callable[[], None] = lambda: None
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    answers: bool = True
+    unheard: list[Exception] = field(default_factory=list)
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -40,18 +43,27 @@ class FakeCluster:
         )
         return dataclasses.replace(self.fleet, pods=pods)
 
+    async def ask(self, one: Pod, word: str) -> None:
+        self.asked.append((one.node, word))
+        if self.unheard:
+            raise self.unheard.pop(0)
+        said = dataclasses.replace(one, asked=word, answered=word if self.answers else "")
+        pods = tuple(said if each.uid == one.uid else each for each in self.fleet.pods)
+        self.fleet = dataclasses.replace(self.fleet, pods=pods)
+
     async def delete(self, gone: Pod) -> None:
         if self.refusals:
             raise self.refusals.pop(0)
         self.deleted.append(gone.node)
         made = pod(gone.node, "new")
         self.ready_at[made.uid] = self.now + self.starting
-        roles = dict(self.fleet.roles["carp-role"])
-        if roles[gone.node] == "master":
-            roles[next(node for node in NODES if node != gone.node)] = "master"
-        roles[gone.node] = "backup"
+        everywhere = {label: dict(roles) for label, roles in self.fleet.roles.items()}
+        for roles in everywhere.values():
+            if roles[gone.node] == "master":
+                roles[next(node for node in NODES if node != gone.node)] = "master"
+            roles[gone.node] = "backup"
         pods = tuple(made if each.node == gone.node else each for each in self.fleet.pods)
-        self.fleet = dataclasses.replace(self.fleet, pods=pods, roles={"carp-role": roles})
+        self.fleet = dataclasses.replace(self.fleet, pods=pods, roles=everywhere)
         self.after_delete()
 
     def roll(self, *, patience: float = 60.0) -> list[News]:
@@ -166,3 +178,57 @@ def test_moves_are_told_of_groups_that_had_a_master() -> None:
     none = fleet(*map(pod, NODES), roles={"carp-role": dict.fromkeys(NODES, "backup")})
     assert FakeCluster(fleet=none).roll()[-1].moves == ()
     assert FakeCluster(fleet=fleet(*map(pod, NODES), roles=WITH_A)).roll()[-1].moves == (("carp-role", 1, "node-b"),)
+
+
+# Standing aside ------------------------------------------------------------------------------------------------------
+
+
+def spread() -> FakeCluster:
+    roles = {
+        "carp-role-db": {"node-a": "master", "node-b": "backup", "node-c": "backup"},
+        "carp-role-web": {"node-a": "backup", "node-b": "master", "node-c": "backup"},
+    }
+    return FakeCluster(fleet=fleet(*map(pod, NODES), roles=roles))
+
+
+def asking(told: list[News]) -> list[str]:
+    return [f"{each.node}: {each.why}" for each in told if each.event == "asking"]
+
+
+def test_whoever_is_old_is_asked_to_stand_aside_and_told_of_once() -> None:
+    cluster = spread()
+    told = cluster.roll()
+    assert cluster.asked == [("node-b", "node-a-old: carp-role-db")]
+    assert asking(told) == ["node-a: asking node-b to stand aside for carp-role-db"]
+    events = [(each.event, each.node) for each in told]
+    assert (
+        events.index(("ready", "node-c")) < events.index(("asking", "node-a")) < events.index(("replacing", "node-a"))
+    )
+    assert cluster.deleted == ["node-c", "node-a", "node-b"]
+
+
+@pytest.mark.parametrize(
+    ("unheard", "why"),
+    [
+        ([], "no answer"),
+        ([ApiError("the right to patch pods/status is missing (403)", 403)] * 99, "the right to patch pods/status is"),
+        ([ApiError("gone", 404), ApiError("another", 409)], "no answer"),
+    ],
+)
+def test_one_that_does_not_answer_or_may_not_be_asked_holds_up_nothing(unheard: list[Exception], why: str) -> None:
+    cluster = spread()
+    cluster.answers, cluster.unheard = False, unheard
+    told = cluster.roll()
+    assert told[-1].replaced == 3
+    first, last = asking(told)
+    assert first == "node-a: asking node-b to stand aside for carp-role-db"
+    assert last.startswith(f"node-a: node-b may take over and pass it on once more: {why}")
+    assert 55 <= cluster.now < 75, "ten seconds more than without"
+
+
+def test_an_api_server_that_is_away_while_others_are_asked_is_waited_for() -> None:
+    cluster = spread()
+    cluster.unheard = [ApiError("the API server cannot be reached: refused")] * 3
+    told = cluster.roll()
+    assert told[-1].replaced == 3
+    assert cluster.asked == [("node-b", "node-a-old: carp-role-db")] * 4
