@@ -39,6 +39,7 @@ from sidecar.ipc.plan import KubernetesPlan, Plan, ProbePlan
 from sidecar.maintenance import one_line
 from sidecar.node_word import NodeWord
 from sidecar.protocol.demotion import HARD
+from sidecar.protocol.types import Role
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Mirror:
         """The agent was ended for the next one to begin with other settings."""
         self._failing: dict[int, str] | None = None
         self._aside: tuple[str, ...] = ()
+        self._masters: frozenset[str] = frozenset()
         self._word = NodeWord(Path(plan.runtime_dir))
 
     def load(self) -> None:
@@ -153,6 +155,9 @@ class Mirror:
         if {role.name for role in snapshot.groups} != {group.name for group in self._plan.groups}:
             return  # of before a change of the groups, or in the middle of one: another one comes
         self._snapshot = snapshot
+        health, self._masters = self.health(), frozenset(r.name for r in snapshot.groups if r.role == Role.MASTER)
+        if self.health() != health:
+            self._pass_on(self.health())
         if self._plan.kubernetes is not None:
             self._tell(snapshot)
 
@@ -170,7 +175,9 @@ class Mirror:
             for number, probe in enumerate(self._plan.health)
             if self._failing is not None and number in self._failing
         ]
-        aside = tuple(group.name for group in self._plan.groups if group.name in self._aside)
+        # A master does not: nobody moves a VIP by asking.
+        names = {group.name for group in self._plan.groups} & set(self._aside) - self._masters
+        aside = tuple(sorted(names))
         if aside and self._plan.kubernetes is not None:
             found.append(HealthDemotion(name=_ASIDE, weight=HARD, detail="a rollout goes on", groups=aside))
         return Health(demotions=tuple(found))

@@ -1,14 +1,14 @@
 """What a rollout asks of this node by an annotation of its pod: to let others go first where it is a backup.
 
 The VIPs of a pod that is about to be replaced are to go to a node that has its new pod, so the others stand aside: they
-are demoted in those groups. A master does not obey, so nobody takes a VIP away by this, and it is over by itself: a
-rollout that dies leaves nothing behind.
+are demoted in those groups. The parent sees to it that a master is not, so nobody takes a VIP away by this; and it is
+over by itself, so a rollout that dies leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from sidecar.agent.desired import PREFIX, Metadata
 
@@ -21,7 +21,7 @@ FOR = 120.0
 
 
 class Aside:
-    """What one node makes of it. ``groups`` are by label; ``say`` gets those that stand aside whenever these change."""
+    """What one node makes of it. ``groups`` are by label; ``say`` gets those that are meant whenever these change."""
 
     def __init__(self, groups: Mapping[str, str], say: Callable[[tuple[str, ...]], None]) -> None:
         self._groups = groups
@@ -30,20 +30,16 @@ class Aside:
         self._until = -math.inf
         self._said: tuple[str, ...] | None = None
 
-    def heard(self, asked: str, *, masters: Collection[str], now: float) -> bool:
-        """Take what the annotation says and of which groups this node is master; tell whether that was news.
-
-        News stands for ``FOR`` seconds.
-        """
+    def heard(self, asked: str, now: float) -> bool:
+        """Take what the annotation says; tell whether that is news, which stands for ``FOR`` seconds."""
         news = asked != self._asked
         if news:
             self._asked, self._until = asked, now + FOR if asked else -math.inf
         labels = self._asked.partition(": ")[2].split(",") if now < self._until else ()
-        groups = {self._groups[label] for label in labels if label in self._groups}
-        standing = tuple(sorted(groups - set(masters)))
-        if standing != self._said:
-            self._said = standing
-            self._say(standing)
+        groups = tuple(sorted({self._groups[label] for label in labels if label in self._groups}))
+        if groups != self._said:
+            self._said = groups
+            self._say(groups)
         return news
 
     def answer(self, now: float) -> Metadata:

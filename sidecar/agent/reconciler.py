@@ -86,7 +86,7 @@ class Reconciler:
     """Mirrors one sidecar's groups into pods. ``offer`` takes a snapshot; ``run`` works until ``finish`` was called.
 
     ``told`` is called with the groups that this node is master of, once the pods say so, ``aside`` with those in which
-    it stands aside.
+    it is to stand aside.
     """
 
     def __init__(
@@ -136,7 +136,6 @@ class Reconciler:
         self._newest, self._then = snapshot, then
         if self._status.pending_since is None:
             self._status.pending_since = self._wall()
-        self._stand_aside(snapshot)
         self._loop.wake()
 
     def note_epoch(self, group: str, epoch: int) -> None:
@@ -173,7 +172,7 @@ class Reconciler:
         snapshot = self._newest
         if snapshot is None:
             return None
-        self._stand_aside(snapshot)
+        self._stand_aside()
         self._follow_members(snapshot)
         orders = [self._order(role) for role in snapshot.groups]
         if None in orders:
@@ -352,13 +351,9 @@ class Reconciler:
             order for order in orders if not order.targets or not failed.issuperset(map(_life, order.targets))
         ]
 
-    def _stand_aside(self, snapshot: Snapshot) -> None:
-        """Stand aside as the own pod asks for, which needs no API server to be over."""
+    def _stand_aside(self) -> None:
         pod, loop = self._own_pod, asyncio.get_running_loop()
-        if pod is None:
-            return
-        masters = {role.name for role in snapshot.groups if role.role == Role.MASTER}
-        if self._aside.heard(pod.annotations.get(ASKED, ""), masters=masters, now=loop.time()):
+        if pod is not None and self._aside.heard(pod.annotations.get(ASKED, ""), loop.time()):
             loop.call_later(FOR, self._loop.wake)
 
     async def _say_aside(self) -> None:

@@ -476,7 +476,7 @@ class Labelled(Message, frozen=True, tag=True):
 
 
 class StandAside(Message, frozen=True, tag=True):
-    """A rollout asks to let others go first in these groups, of which this node is not master; () for none."""
+    """A rollout asks to let others go first in those of these groups of which this node is not master; () for none."""
 
     groups: tuple[str, ...]
 

@@ -349,7 +349,7 @@ def test_a_job_gives_the_nodes_a_new_version_with_an_account_and_a_role_of_its_o
     assert only(found, "ServiceAccount", name)["automountServiceAccountToken"] is False
     rules = only(found, "Role", name)["rules"]
     granted = {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
-    pods = {("list", "pods"), ("delete", "pods")}
+    pods = {("list", "pods"), ("delete", "pods"), ("patch", "pods/status")}
     assert granted == {("get", "daemonsets"), ("list", "controllerrevisions"), *pods}
     assert "delete" not in {verb for rule in only(found, "Role", "carp-sidecar")["rules"] for verb in rule["verbs"]}
     binding = only(found, "RoleBinding", name)

@@ -23,30 +23,23 @@ def aside(said: list[tuple[str, ...]]) -> Aside:
 
 
 def test_what_a_rollout_writes_is_obeyed_in_its_groups_and_answered(aside: Aside, said: list[tuple[str, ...]]) -> None:
-    assert aside.heard(WORD, masters=(), now=5.0)
+    assert aside.heard(WORD, 5.0)
     assert said == [("db", "web")]
     assert aside.answer(5.0).annotations == {ANSWERED: WORD}
-    assert not aside.heard(WORD, masters=(), now=6.0)
+    assert not aside.heard(WORD, 6.0)
     assert said == [("db", "web")], "said once"
 
 
-def test_a_master_does_not_and_does_again_once_it_is_none(aside: Aside, said: list[tuple[str, ...]]) -> None:
-    aside.heard(WORD, masters={"db"}, now=0.0)
-    aside.heard(WORD, masters={"db", "web"}, now=1.0)
-    aside.heard(WORD, masters={"mail"}, now=2.0)
-    assert said == [("web",), (), ("db", "web")]
-
-
 def test_it_is_over_by_itself_and_takes_its_traces_away(aside: Aside, said: list[tuple[str, ...]]) -> None:
-    aside.heard(WORD, masters=(), now=10.0)
-    aside.heard(WORD, masters=(), now=10.0 + FOR - 0.1)
+    aside.heard(WORD, 10.0)
+    aside.heard(WORD, 10.0 + FOR - 0.1)
     assert said == [("db", "web")]
-    assert not aside.heard(WORD, masters=(), now=10.0 + FOR)
+    assert not aside.heard(WORD, 10.0 + FOR)
     assert said[1:] == [()]
     assert aside.answer(10.0 + FOR).annotations == {ASKED: None, ANSWERED: None}
-    assert aside.heard("node-c-old: carp-role-web", masters=(), now=500.0), "the next one is another one"
+    assert aside.heard("node-c-old: carp-role-web", 500.0), "the next one is another one"
     assert said[2:] == [("web",)]
-    aside.heard("", masters=(), now=501.0)
+    aside.heard("", 501.0)
     assert said[3:] == [()], "somebody took it away"
     assert aside.answer(501.0).annotations == {ASKED: None, ANSWERED: None}
 
@@ -55,5 +48,5 @@ def test_it_is_over_by_itself_and_takes_its_traces_away(aside: Aside, said: list
     "text", ["", "x", "carp-role-db", ": ", "a: carp-role-other,,", "a:carp-role-db", "\u2028: \0"]
 )
 def test_what_names_no_group_of_ours_is_none(aside: Aside, said: list[tuple[str, ...]], text: str) -> None:
-    aside.heard(text, masters=(), now=0.0)
+    aside.heard(text, 0.0)
     assert said == [()], "an agent says at first how it is, since the one before it may have said something else"

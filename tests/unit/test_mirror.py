@@ -461,6 +461,21 @@ def test_standing_aside_demotes_in_those_groups_that_there_are_and_without_kuber
     assert questions[2:] == [Health(demotions=(aside,)), Health()]
 
 
+def test_a_master_does_not_stand_aside_whatever_the_agent_says_and_does_once_it_is_none(
+    mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health]
+) -> None:
+    name = plan().groups[0].name
+    mirror.show(snapshot("master"))
+    agent.says(StandAside(groups=(name,)), StandAside(groups=()), StandAside(groups=(name,)))
+    assert questions == []
+    mirror.show(snapshot("backup"))
+    mirror.show(snapshot("backup"))
+    aside = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=(name,))
+    assert questions == [Health(demotions=(aside,))]
+    mirror.show(snapshot("master"))
+    assert questions[1:] == [Health()], "it has the VIP, and holds on to it like any other"
+
+
 # The node's object ---------------------------------------------------------------------------------------------------
 
 
