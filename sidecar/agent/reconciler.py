@@ -360,9 +360,7 @@ class Reconciler:
         pod = self._own_pod
         missing = None if pod is None else self._aside.answer(asyncio.get_running_loop().time()).missing_from(pod)
         if pod is not None and missing is not None:
-            after = await self._patch(pod, missing, unchanged=False)
-            for follower in self._targets.values():
-                follower.wrote(after)
+            self._know(await self._patch(pod, missing, unchanged=False))
 
     @property
     def _own_pod(self) -> Pod | None:
