@@ -34,7 +34,7 @@ class Complaints:
         self._sum_up()
 
     def _complain(self, about: str, error: ApiError, before: tuple[object, ApiError] | None) -> None:
-        state = error.right or error.status or "no answer"
+        state = (error.right and str(error)) or error.status or "no answer"  # a right is one of a namespace
         known = {each for each, _ in self._standing.values()} | {None if before is None else before[0]}
         if state not in known:
             log.warning("%s; the VIP does not depend on it, Kubernetes is told later", error)

@@ -30,9 +30,13 @@ AT_ONCE = 10.0
 OLD_NEWS = 60.0
 """Seconds after which a takeover that an agent finds when it starts was told by the agent before."""
 WAITING_AT_MOST = 256
+OF_NODES = "default"
+"""The namespace of Events on what belongs to none itself: the API server takes them there, and `kubectl describe node`
+looks for no others."""
 NOTE_AT_MOST = 1000
 """Characters; the API server takes 1024 bytes in its newer form of Events."""
 
+_POD, _NODE = "Pod", "Node"
 _TROUBLE = frozenset({Reason.LINK_DOWN, Reason.WOKE_LATE, Reason.BIND_FAILED, Reason.LEASE_UNANSWERED})
 
 
@@ -108,10 +112,9 @@ class Events:
         self._settings: SettingsStatus | None = None
         self._pod: Pod | None = None
         self._turns, self._turns_at = AT_ONCE, 0.0
-        self._said = asyncio.Event()
-        self._loop = Loop(
-            self._work, failed=lambda error: context.complaints.note("events", error), jitter=context.jitter
-        )
+        # Two, since what is on the node may need a right of its own: where that is missing the pod's go on.
+        self._said = {kind: asyncio.Event() for kind in (_POD, _NODE)}
+        self._loops = {kind: self._telling(kind) for kind in (_POD, _NODE)}
 
     def offer(self, snapshot: Snapshot) -> None:
         """Tell what a snapshot has of news."""
@@ -134,12 +137,12 @@ class Events:
     def identify(self, pod: Pod | None) -> None:
         """Take the pod that Events are about, with the uid by which `kubectl describe` finds them."""
         if pod is not None and self._pod is None:
-            self._loop.wake()
+            self._loops[_POD].wake()
         self._pod = pod
 
     def tell(self, news: News) -> None:
         """Have something told on the pod and on the node."""
-        for kind in ("Pod", "Node"):
+        for kind in (_POD, _NODE):
             key = (kind, news.reason, news.about)
             event = self._events.get(key)
             if event is None or news.at - event.first > SAME_FOR:
@@ -152,20 +155,33 @@ class Events:
         while len(self._events) > WAITING_AT_MOST:
             dropped = self._events.pop(next(iter(self._events)))
             self._context.status.events_dropped += dropped.count - dropped.told
-        self._loop.wake()
+        self._wake()
 
     async def run(self) -> None:
         """Tell until cancelled."""
-        await self._loop.run()
+        async with asyncio.TaskGroup() as tasks:
+            for loop in self._loops.values():
+                tasks.create_task(loop.run())
 
-    async def _work(self) -> None:
+    def _telling(self, kind: str) -> Loop:
+        complaints = self._context.complaints
+        about = f"events on the {kind.lower()}"
+        return Loop(
+            lambda: self._work(kind), failed=lambda error: complaints.note(about, error), jitter=self._context.jitter
+        )
+
+    def _wake(self) -> None:
+        for loop in self._loops.values():
+            loop.wake()
+
+    async def _work(self, kind: str) -> None:
         for event in list(self._events.values()):
-            if event.told < event.count and (self._pod is not None or event.kind == "Node"):
+            if event.kind == kind and event.told < event.count and (self._pod is not None or kind == _NODE):
                 await self._take_turn()
                 count = event.count
                 await self._write(event, count)
                 event.told = count
-        self._said.set()
+        self._said[kind].set()
 
     async def _take_turn(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -177,39 +193,41 @@ class Events:
 
     async def say_the_last(self, seconds: float) -> None:
         """Wait until everything is told, at most so long."""
-        self._said.clear()
-        self._loop.wake()
+        for said in self._said.values():
+            said.clear()
+        self._wake()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._said.wait()
+                for said in self._said.values():
+                    await said.wait()
 
     async def _write(self, event: _Event, count: int) -> None:
         latest = {"count": count, "lastTimestamp": _time(event.last), "message": event.note}
         if event.told:
             try:
-                await self._transport.request(self._call("patch", f"/{event.name}", latest))
+                await self._transport.request(self._call("patch", event, latest))
             except ApiError as error:
                 if error.status != HTTPStatus.NOT_FOUND:  # Events expire after an hour
                     raise
             else:
                 return
         try:
-            await self._transport.request(self._call("create", "", self._document(event) | latest))
+            await self._transport.request(self._call("create", event, self._document(event) | latest))
         except ApiError as error:
             if error.status != HTTPStatus.CONFLICT:  # it is there: the answer was lost, or the agent before wrote it
                 raise
 
     def _document(self, event: _Event) -> dict[str, object]:
-        plan, node = self._context.plan, self._context.node
-        if event.kind == "Pod" and self._pod is not None:
+        plan, node, namespace = self._context.plan, self._context.node, self._namespace(event)
+        if event.kind == _POD and self._pod is not None:
             about = {"kind": "Pod", "apiVersion": "v1", "name": self._pod.name, "uid": self._pod.uid}
-        else:
-            # As the kubelet has it, but for the namespace: without one the server takes it in ``default`` alone, where
-            # we have no rights; with one `kubectl describe node` does not find it (docs/kubernetes.md).
+        else:  # as the kubelet has it
             about = {"kind": "Node", "apiVersion": "v1", "name": node, "uid": node}
+        if event.kind == _POD or namespace != OF_NODES:  # without it the server takes it in no other
+            about["namespace"] = namespace
         return {
-            "metadata": {"name": event.name, "namespace": plan.pod_namespace},
-            "involvedObject": {**about, "namespace": plan.pod_namespace},
+            "metadata": {"name": event.name, "namespace": namespace},
+            "involvedObject": about,
             "type": "Warning" if event.warning else "Normal",
             "reason": event.reason,
             "firstTimestamp": _time(event.first),
@@ -220,15 +238,20 @@ class Events:
 
     def _name(self, news: News, kind: str) -> str:
         """Return a name that an agent which starts anew would give the same thing, too."""
-        told = f"{kind} {news.reason} {news.about} {news.at:.6f}"
+        told = f"{self._context.plan.pod_namespace} {kind} {news.reason} {news.about} {news.at:.6f}"
         return f"{self._context.plan.pod_name[:200]}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
-    def _call(self, verb: str, suffix: str, body: dict[str, object]) -> Call:
-        namespace = self._context.plan.pod_namespace
+    def _namespace(self, event: _Event) -> str:
+        plan = self._context.plan
+        return OF_NODES if event.kind == _NODE and plan.node_events else plan.pod_namespace
+
+    def _call(self, verb: str, event: _Event, body: dict[str, object]) -> Call:
+        namespace = self._namespace(event)
+        path = f"/api/v1/namespaces/{namespace}/events"
         return Call(
             verb=verb,
             resource="events",
-            path=f"/api/v1/namespaces/{namespace}/events{suffix}",
+            path=path if verb == "create" else f"{path}/{event.name}",
             what=f"an Event in namespace {namespace}",
             body=body,
             content_type=MERGE_PATCH if verb == "patch" else "application/json",

@@ -171,7 +171,7 @@ class Transport:
 
     def _refused(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> ApiError:
         self._status.answered(call.verb, call.resource, response.status)
-        namespace = self._plan.pod_namespace if "/namespaces/" in call.path else ""
+        namespace = call.path.partition("/namespaces/")[2].partition("/")[0]
         return refusal(
             response.status,
             body,

@@ -44,6 +44,7 @@ def effective_dict(loaded: Loaded, leases: Mapping[str, str] | None = None) -> d
             "readiness_condition": plan.kubernetes.readiness_condition,
             "lease_witness": plan.kubernetes.lease_witness,
             "events": plan.kubernetes.events,
+            "node_events": plan.kubernetes.node_events,
             "node_annotations": plan.kubernetes.node_annotations,
             "cordon": plan.kubernetes.cordon,
         }

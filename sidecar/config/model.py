@@ -290,6 +290,10 @@ class GlobalKeys(Keys):
     events: Annotated[bool, Lower, Remedy("use true or false")] = True
     """Whether takeovers are told as Events on the pod and on the node."""
 
+    node_events: Annotated[bool, Lower, Remedy("use true or false")] = False
+    """Whether the Events on the node are written in the namespace `default`, where `kubectl describe node` finds them,
+    and not in the pod's own. Needs the right to create and patch events there, which takes a Role in `default`."""
+
     node_annotations: Annotated[bool, Lower, Remedy("use true or false")] = False
     """Whether the annotations `carp-sidecar/maintenance` and `carp-sidecar/advskew` of this node's Node object are
     obeyed ([maintenance](maintenance.md)). Needs the right to list and watch nodes, which takes a ClusterRole."""

@@ -293,6 +293,7 @@ def _kubernetes(
         readiness_condition=keys.readiness_condition,
         lease_witness=keys.lease_witness,
         events=keys.events,
+        node_events=keys.node_events,
         node_annotations=keys.node_annotations,
         cordon=keys.cordon,
     )

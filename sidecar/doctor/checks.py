@@ -330,7 +330,7 @@ def rights_findings(rights: tuple[Right, ...] | str | None) -> Iterator[Finding]
         case str():
             yield Finding("Kubernetes", Verdict.WARN, rights, "the VIP does not need it; the labels wait for it")
         case _:
-            refused = [f"{right.verb} {right.resource}" for right in rights if not right.granted]
+            refused = [str(right) for right in rights if not right.granted]
             if refused:
                 roles = dict.fromkeys(
                     "ClusterRole" if r.resource == "nodes" else "Role" for r in rights if not r.granted

@@ -53,11 +53,16 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Right:
-    """A right that the mirror needs, and whether the API server grants it."""
+    """A right that the mirror needs, and whether the API server grants it. ``namespace`` is "" for the pod's own."""
 
     verb: str
     resource: str
     granted: bool
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ NEEDED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         "mirror": (("list", "pods"), ("watch", "pods"), ("patch", "pods")),
         "events": (("create", "events"), ("patch", "events")),
+        "node_events": (("create", "events"), ("patch", "events")),
         "readiness_condition": (("patch", "pods/status"),),
         "lease_witness": tuple((verb, "leases") for verb in ("get", "create", "patch")),
         "endpoint_slice": (
@@ -31,7 +32,9 @@ NEEDED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         "node_condition": (("get", "nodes"),),
     }
 )
-"""What each feature needs, by its setting: role-rules.yaml and cluster-role-rules.yaml in charts/carp-sidecar/files."""
+"""What each feature needs, by its setting: the *-rules.yaml in charts/carp-sidecar/files."""
+_ELSEWHERE = {"node_events": "default"}
+"""The namespace in which it is needed, where that is not the pod's own."""
 _GROUPS = {"leases": "coordination.k8s.io", "endpointslices": "discovery.k8s.io"}
 """The API group of the resources that are not of the core."""
 
@@ -42,11 +45,12 @@ _FAULTS = (aiohttp.ClientError, ConfigException, OSError, TypeError, ValueError,
 
 def needed(
     plan: KubernetesPlan, groups: Sequence[GroupPlan], health: Sequence[ProbePlan] = ()
-) -> tuple[tuple[str, str], ...]:
-    """Return the rights that these settings need."""
+) -> tuple[tuple[str, str, str], ...]:
+    """Return the rights that these settings need: verb, resource, and the namespace, "" for the pod's own."""
     on = {
         "mirror": True,
         "events": plan.events,
+        "node_events": plan.events and plan.node_events,
         "readiness_condition": plan.readiness_condition,
         "lease_witness": plan.lease_witness,
         "endpoint_slice": any(group.mirror.endpoint_slice for group in groups),
@@ -55,7 +59,8 @@ def needed(
         "cordon": plan.cordon,
         "node_condition": any(probe.kind is ProbeKind.NODE_CONDITION for probe in health),
     }
-    return tuple(dict.fromkeys(right for feature, rights in NEEDED.items() if on[feature] for right in rights))
+    used = [(feature, right) for feature, rights in NEEDED.items() if on[feature] for right in rights]
+    return tuple(dict.fromkeys((*right, _ELSEWHERE.get(feature, "")) for feature, right in used))
 
 
 def ask(
@@ -71,7 +76,7 @@ def ask(
         return f"the API server cannot be asked: {type(error).__name__} {' '.join(str(error).split())[:200]}".rstrip()
 
 
-async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str]], node: str) -> tuple[Right, ...]:
+async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str, str]], node: str) -> tuple[Right, ...]:
     configuration = client.Configuration()
     if plan.kubeconfig:
         await config.load_kube_config(config_file=plan.kubeconfig, client_configuration=configuration)
@@ -79,14 +84,15 @@ async def _ask(plan: KubernetesPlan, wanted: Sequence[tuple[str, str]], node: st
         config.load_incluster_config(client_configuration=configuration)
     configuration.retries = None
     async with client.ApiClient(configuration) as api:
-        return tuple([await _may(api, _attributes(plan, verb, resource, node=node)) for verb, resource in wanted])
+        return tuple([await _may(api, right, _attributes(plan, right, node=node)) for right in wanted])
 
 
-def _attributes(plan: KubernetesPlan, verb: str, resource: str, *, node: str) -> dict[str, str]:
+def _attributes(plan: KubernetesPlan, right: tuple[str, str, str], *, node: str) -> dict[str, str]:
+    verb, resource, namespace = right
     kind, _, subresource = resource.partition("/")
     of_nodes = kind == "nodes"
     return {
-        "namespace": "" if of_nodes else plan.pod_namespace,
+        "namespace": "" if of_nodes else namespace or plan.pod_namespace,
         "verb": verb,
         "group": _GROUPS.get(kind, ""),
         "resource": kind,
@@ -95,7 +101,7 @@ def _attributes(plan: KubernetesPlan, verb: str, resource: str, *, node: str) ->
     }
 
 
-async def _may(api: client.ApiClient, attributes: Mapping[str, str]) -> Right:
+async def _may(api: client.ApiClient, right: tuple[str, str, str], attributes: Mapping[str, str]) -> Right:
     request = await api.param_serialize(
         "POST",
         _REVIEWS,
@@ -107,5 +113,5 @@ async def _may(api: client.ApiClient, attributes: Mapping[str, str]) -> Right:
     answer = json.loads(await response.read())
     if response.status >= 300:
         raise ValueError(f"{response.status} {answer.get('message', '')}")
-    resource = "/".join(filter(None, (attributes["resource"], attributes["subresource"])))
-    return Right(verb=attributes["verb"], resource=resource, granted=bool(answer["status"]["allowed"]))
+    verb, resource, namespace = right
+    return Right(verb=verb, resource=resource, namespace=namespace, granted=bool(answer["status"]["allowed"]))

@@ -119,6 +119,7 @@ class KubernetesPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     readiness_condition: bool = False
     lease_witness: bool = False
     events: bool = False
+    node_events: bool = False
     node_annotations: bool = False
     cordon: bool = False
 

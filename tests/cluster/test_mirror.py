@@ -138,7 +138,7 @@ def test_everything_follows_the_master(  # noqa: PLR0915 - one story
             of_node = "v1:events?fieldSelector=involvedObject.kind%3DNode,involvedObject.name%3Dnode-a"
             assert len((await api.get(of_node) or {})["items"]) == 4, "as docs/kubernetes.md asks for them"
             described = await api.get(f"{of_node},involvedObject.namespace%3D")
-            assert (described or {})["items"] == [], "which is why `kubectl describe node` shows none"
+            assert (described or {})["items"] == [], "so that `kubectl describe node` needs CARP_NODE_EVENTS"
             for each in (a, b):
                 assert each.mirror.status.missing_rights == set()
 

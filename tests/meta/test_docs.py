@@ -45,6 +45,7 @@ def test_the_metrics_page_is_made_from_the_table() -> None:
 def test_the_doctor_asks_for_the_rights_of_the_charts_roles() -> None:
     files = ROOT / "charts/carp-sidecar/files"
     features = yaml.safe_load((files / "role-rules.yaml").read_text())
+    features |= yaml.safe_load((files / "default-role-rules.yaml").read_text())
     features |= yaml.safe_load((files / "cluster-role-rules.yaml").read_text())
     granted = {
         feature: {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}

@@ -169,6 +169,16 @@ def test_the_role_has_what_the_features_want_and_no_more(
     assert role["rules"] == [rule for feature in wanted for rule in every[feature]]
 
 
+def test_events_on_nodes_have_a_role_in_default_where_they_are_asked_for(helm: Helm) -> None:
+    found = helm.template(*GROUP, *SECRET, "--set", "config.node_events=true")
+    name = "carp-carp-sidecar-node-events"
+    role, binding = only(found, "Role", name), only(found, "RoleBinding", name)
+    assert {role["metadata"]["namespace"], binding["metadata"]["namespace"]} == {"default"}
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]}]
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "carp-sidecar", "namespace": "carp"}]
+
+
 NODES = "config.health[0].name=x,config.health[0].node_condition=Ready"
 
 

@@ -145,6 +145,37 @@ def test_an_hour_without_an_api_server_keeps_few_and_tells_them_later(fault: Api
     run(story())
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_on_the_node_it_is_told_in_the_namespace_default_where_that_is_asked_for(refused: bool) -> None:
+    fault = ApiError("the right to create events in namespace default is missing (403)", 403, right="create events")
+
+    async def story() -> None:
+        found, shared = Objects(), context(node_events=True)
+        events = Events(found, shared)  # type: ignore[arg-type]
+        events.identify(POD)
+        path = "/api/v1/namespaces/default/events"
+        if refused:
+            found.troubles["create", path] = fault
+        task = asyncio.create_task(events.run())
+        events.offer(Snapshot(groups=(role("master"),)))
+        await asyncio.sleep(100)
+        events.offer(Snapshot(groups=(role("backup", since=1001.0),)))
+        events.offer(Snapshot(groups=(role("master", since=1002.0),)))
+        await asyncio.sleep(1)
+        assert events_of(found)["Pod", "TookVIP"]["count"] == 2, "at once, whatever becomes of the node's"
+        told = {key: path for path, each in found.found.items() if (key := each["involvedObject"]["kind"])}
+        assert told["Pod"].startswith("/api/v1/namespaces/edge/events/")
+        assert shared.status.missing_rights == ({"create events"} if refused else set())
+        if not refused:
+            node = events_of(found)["Node", "TookVIP"]
+            assert told["Node"].startswith(f"{path}/")
+            assert node["involvedObject"] == {"kind": "Node", "apiVersion": "v1", "name": "node-a", "uid": "node-a"}
+            assert (node["count"], node["metadata"]["namespace"]) == (2, "default")
+        task.cancel()
+
+    run(story())
+
+
 # Settings ------------------------------------------------------------------------------------------------------------
 
 SAID = "newer settings are refused, the old ones stay in force: "

@@ -18,12 +18,15 @@ def plan(kubeconfig: str) -> KubernetesPlan:
 
 
 def test_only_what_the_settings_need_is_asked_for() -> None:
-    assert needed(plan(""), ()) == NEEDED["mirror"]
-    features = ("events", "readiness_condition", "lease_witness", "node_annotations", "cordon")
+    assert needed(plan(""), ()) == tuple((*right, "") for right in NEEDED["mirror"])
+    features = ("events", "node_events", "readiness_condition", "lease_witness", "node_annotations", "cordon")
     every = msgspec.structs.replace(plan(""), **dict.fromkeys(features, True))
     group = group_plan(mirror=MirrorPlan(endpoint_slice="web", load_balancer_class="carp/vip"))
     probe = ProbePlan(name="x", kind=ProbeKind.NODE_CONDITION, target=("Ready=True",))
-    assert set(needed(every, (group,), (probe,))) == {right for rights in NEEDED.values() for right in rights}
+    asked = needed(every, (group,), (probe,))
+    assert {right[:2] for right in asked} == {right for rights in NEEDED.values() for right in rights}
+    assert {right for right in asked if right[2]} == {("create", "events", "default"), ("patch", "events", "default")}
+    assert len(set(asked)) == len(asked)
 
 
 def test_a_server_that_is_away_is_a_text(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_the_mirror() -> None:
     assert (shown["kubernetes"], shown["pod_name"], shown["pod_namespace"]) == ("on", "p", "n")
     assert (shown["role_label"], shown["kubeconfig"]) == ("carp-role", None)
     assert (shown["readiness_condition"], shown["lease_witness"], shown["events"]) == (False, False, True)
+    assert shown["node_events"] is False
     (group,) = shown["groups"]
     assert (group["target_selector"], group["endpoint_slice"], group["load_balancer_class"]) == (None, None, None)
     (alone,) = effective_dict(load_on_node(ENOUGH))["groups"]

@@ -330,8 +330,9 @@ def test_what_the_mirror_is_told() -> None:
     )
     assert load_on_node(ENOUGH | given).plan.kubernetes == told
     features = {"CARP_READINESS_CONDITION": "true", "CARP_LEASE_WITNESS": "true", "CARP_EVENTS": "false"}
+    features |= {"CARP_NODE_EVENTS": "true"}
     assert load_on_node(ENOUGH | given | features).plan.kubernetes == msgspec.structs.replace(
-        told, readiness_condition=True, lease_witness=True, events=False
+        told, readiness_condition=True, lease_witness=True, events=False, node_events=True
     )
 
 

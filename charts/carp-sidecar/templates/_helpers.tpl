@@ -119,6 +119,10 @@ rollingUpdate: {{- toYaml .Values.updateStrategy.rollingUpdate | nindent 2 }}
 {{- include "carp-sidecar.rules" (dict "root" . "file" "role-rules.yaml" "always" $always "names" list) }}
 {{- end }}
 
+{{- define "carp-sidecar.defaultRoleRules" -}}
+{{- include "carp-sidecar.rules" (dict "root" . "file" "default-role-rules.yaml" "always" list "names" list) }}
+{{- end }}
+
 {{- define "carp-sidecar.clusterRoleRules" -}}
 {{- include "carp-sidecar.rules" (dict "root" . "file" "cluster-role-rules.yaml" "always" list "names" .Values.rbac.nodeNames) }}
 {{- end }}
