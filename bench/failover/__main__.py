@@ -7,8 +7,8 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
-from threading import Event
 
 from bench.failover.faults import cost, measure
 from bench.failover.page import page
@@ -17,6 +17,7 @@ from bench.failover.setups import Fastest, setups
 from bench.failover.soak import candidates, search
 from bench.failover.stage import StageError
 from bench.failover.store import COST, Shelf, Unit, missing, mixed, units
+from bench.failover.together import Together
 from sidecar.demo.lan import LanError
 
 _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "failover.md"
@@ -53,27 +54,31 @@ def _run(shelf: Shelf, arguments: argparse.Namespace) -> int:
     wanted = units(setups(fastest), arguments.cells)
     todo = missing(shelf.book, wanted, runs=arguments.runs, shuffle=mixed)
     give_up = time.monotonic() + arguments.minutes * 60
-    enough = Event()
     failures: list[str] = []
 
-    def one(number: int, unit: Unit) -> None:
-        if enough.is_set() or time.monotonic() > give_up:
-            return
+    def one(number: int, unit: Unit, together: Together) -> None:
         try:
             if unit.play == COST:
-                shelf.add(costs=[cost(unit.setup)])
+                shelf.add(costs=[cost(unit.setup, together)])
             else:
-                shelf.add(outcomes=measure(unit.setup, unit.play))
+                shelf.add(outcomes=measure(unit.setup, unit.play, together))
         except (LanError, StageError) as error:
             failures.append(f"{unit.name}: {error}")
             print(failures[-1], file=sys.stderr, flush=True)
+        finally:
+            together.over()
         print(f"{number}/{len(todo)} {unit.name}", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(arguments.at_once) as pool:
-        try:
-            list(pool.map(one, range(1, len(todo) + 1), todo))
-        except KeyboardInterrupt:
-            enough.set()
+        for first in range(0, len(todo), arguments.at_once):
+            if time.monotonic() > give_up:
+                break
+            some = todo[first : first + arguments.at_once]
+            together = Together(len(some))
+            try:
+                list(pool.map(one, range(first + 1, first + 1 + len(some)), some, repeat(together)))
+            except KeyboardInterrupt:
+                break
     print(f"{len(failures)} runs failed", file=sys.stderr)
     return len(failures)
 

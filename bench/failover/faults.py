@@ -12,8 +12,10 @@ import msgspec
 
 from bench.failover import figures
 from bench.failover.nodes import VIPS, frozen, kill
+from bench.failover.observer import Seen
 from bench.failover.setups import Fault, Setup
 from bench.failover.stage import Stage, holds, stage
+from bench.failover.together import Together
 from bench.processes import cpu_seconds, memory
 
 SETTLED = 1.2
@@ -117,14 +119,17 @@ PLAYS: dict[str, Callable[[Setup, Stage], list[_Look]]] = {
 }
 
 
-def measure(setup: Setup, play: str) -> list[Outcome]:
-    """Run one play from a fresh start. Raises LanError, StageError."""
+def measure(setup: Setup, play: str, together: Together) -> list[Outcome]:
+    """Run one play from a fresh start, beside the others. Raises LanError, StageError."""
     with stage(setup) as on:
         on.begin()
-        time.sleep(SETTLED + random.uniform(0, setup.speed.interval))  # at any moment between two adverts
+        together.wait()
+        # At any moment between two adverts, and not at the same one as beside it.
+        time.sleep(SETTLED + random.uniform(0, max(1.0, setup.speed.interval)))
         on.until(lambda: on.answers(on.first), "the first one still leads")
         looks = PLAYS[play](setup, on)
         lanes = on.observer.end()
+        together.wait()
     return [
         Outcome(
             setup=setup.name,
@@ -135,7 +140,7 @@ def measure(setup: Setup, play: str) -> list[Outcome]:
             load=os.getloadavg()[0],
             outage=figures.outage(seen, look.since, look.until),
             two=figures.two_answered(seen, look.since, look.until),
-            takeover=figures.takeover(seen, look.since, ttl=look.heir),
+            takeover=figures.takeover(seen, _began(look, seen, on.first.node.ttl), ttl=look.heir),
             left=look.left.get(seen.version, False),
             looked=look.until - look.since,
             pause=figures.pause(seen, look.since, look.until),
@@ -145,16 +150,25 @@ def measure(setup: Setup, play: str) -> list[Outcome]:
     ]
 
 
-def cost(setup: Setup) -> Cost:
+def _began(look: _Look, seen: Seen, ttl: int) -> float:
+    """When the fault was: a machine that is busy takes a while to take a link down, but then nobody answers."""
+    if look.fault in (Fault.CUT_OFF, Fault.LINK_DOWN):
+        return figures.last_answer(seen, look.since, look.until, ttl=ttl)
+    return look.since
+
+
+def cost(setup: Setup, together: Together) -> Cost:
     """Look at a master in peace, ours with all three processes. Raises LanError, StageError."""
     with stage(setup, mirror=True, interval=0.05) as on:
         on.begin()
+        together.wait()
         time.sleep(5.0)  # what it announces in the beginning is not what it costs in the long run
         pids = on.first.pids()
         before, begun = {name: cpu_seconds(pid) for name, pid in pids.items()}, time.monotonic()
         time.sleep(LOOKS)
         passed = time.monotonic() - begun
         cpu = {name: (cpu_seconds(pid) - before[name]) / passed * 100 for name, pid in pids.items()}
+        together.wait()
         return Cost(
             setup=setup.name,
             speed=setup.speed.name,

@@ -34,6 +34,13 @@ def takeover(seen: Seen, since: float, *, ttl: int) -> float | None:
     return min(times) - since if times else None
 
 
+def last_answer(seen: Seen, since: float, until: float, *, ttl: int) -> float:
+    """Return when the last probe was sent that this node answered in that time; ``since`` if there is none."""
+    kinds = ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers))
+    times = (sent[probe] for sent, answers in kinds for probe, by in answers if by == ttl)
+    return max((at for at in times if since <= at < until), default=since)
+
+
 def answered_by(seen: Seen, since: float) -> set[int]:
     """Return the TTLs of all who answered a probe that was sent since then."""
     kinds = ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers))

@@ -24,17 +24,19 @@ _HOW = """\
 
 Two nodes and a client on a bridge, each in a network namespace of its own. The preferred node leads, the other one
 listens; then the fault, at any moment between two adverts. Each run begins with new processes on a new LAN. The runs
-of all products are mixed, so that whatever the machine did it did to all of them. Each product holds an IPv4 and an
-IPv6 VIP at once, in a group or instance of its own (ucarp has IPv4 only), and is at its defaults, but for a preferred
-node that is better by the least step, and preempts.
+of all products are mixed, some side by side, so that whatever the machine did it did to all of them; LANs are made and
+taken down while none is looked at. Each product holds an IPv4 and an IPv6 VIP at once, in a group or instance of its
+own (ucarp has IPv4 only), and is at its defaults, but for a preferred node that is better by the least step, and
+preempts.
 
 The client is an observer of frames. Every millisecond, for each VIP, it sends an echo request to the MAC that was last
 announced for it (by ARP or a neighbour advertisement; no cache of a kernel, which holds an entry for a second, is in
 between), through a bridge that learns by what it forwards. *Outage* is the time in which these stayed unanswered.
 Every 5 ms it sends one to all nodes, and each node has a TTL of its own: *two answered* is the time in which two nodes
-answered the same probe. *Takeover* is from the fault to the other node's first answer. *Left behind* counts the runs
-in which the VIP was still on the node at the end, some seconds after the fault. An outage that lasted to the end is as
-long as we looked, and so is what two answered.
+answered the same probe. *Takeover* is from the fault to the other node's first answer; where the node is off the LAN,
+from the last probe that it answered, since a busy machine takes a while to take a link down. *Left behind* counts the
+runs in which the VIP was still on the node at the end, some seconds after the fault. An outage that lasted to the end
+is as long as we looked, and so is what two answered.
 """
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from bench.failover.faults import measure
 from bench.failover.setups import CANDIDATES, DEFAULTS, Fault, Mac, Product, Setup, Timing
+from bench.failover.together import Together
 
 KEEPALIVED = Setup(
     product=Product.KEEPALIVED, timing=Timing.FASTEST, mac=Mac.INTERFACE, speed=CANDIDATES[Product.KEEPALIVED][-1]
@@ -15,7 +16,7 @@ OURS = Setup(product=Product.OURS, timing=Timing.DEFAULT, mac=Mac.INTERFACE, spe
 
 @pytest.mark.usefixtures("real_kernel")
 def test_a_peer_that_leaves_the_vip_behind_is_seen_to_answer_beside_the_other_one() -> None:
-    found = {(one.fault, one.version): one for one in measure(KEEPALIVED, "crash")}
+    found = {(one.fault, one.version): one for one in measure(KEEPALIVED, "crash", Together(1))}
     assert found.keys() == {(Fault.CRASH, 4), (Fault.CRASH, 6)}
     for one in found.values():
         assert one.left
@@ -25,7 +26,7 @@ def test_a_peer_that_leaves_the_vip_behind_is_seen_to_answer_beside_the_other_on
 
 @pytest.mark.usefixtures("real_kernel")
 def test_a_planned_stop_of_ours_and_the_return_are_seen() -> None:
-    found = {(one.fault, one.version): one for one in measure(OURS, "planned stop")}
+    found = {(one.fault, one.version): one for one in measure(OURS, "planned stop", Together(1))}
     assert found.keys() == {(fault, version) for fault in (Fault.STOP, Fault.RETURN) for version in (4, 6)}
     for one in found.values():
         assert not one.left

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.failover.figures import answered_by, outage, pause, quantile, takeover, two_answered
+from bench.failover.figures import answered_by, last_answer, outage, pause, quantile, takeover, two_answered
 from bench.failover.observer import Seen
 
 FIRST, OTHER = 61, 62
@@ -49,6 +49,13 @@ def test_a_takeover_is_the_first_answer_of_the_heir_whoever_else_answers() -> No
     assert takeover(run, 1.0, ttl=OTHER) == 2.0
     assert takeover(run, 4.5, ttl=OTHER) == 0.5
     assert takeover(run, 0.0, ttl=99) is None
+
+
+def test_a_node_that_was_cut_off_answers_until_it_is() -> None:
+    run = seen(client="ffff..oof", everybody="fffff")
+    assert last_answer(run, 1.0, 8.0, ttl=FIRST) == 4.0
+    assert last_answer(run, 1.0, 9.0, ttl=FIRST) == 8.0
+    assert last_answer(run, 5.0, 8.0, ttl=FIRST) == 5.0
 
 
 def test_who_answered_since_then() -> None:
