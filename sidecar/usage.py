@@ -378,8 +378,9 @@ COMMANDS: tuple[Command, ...] = (
         summary="replace the pods of a DaemonSet one at a time, the master last, so that each VIP moves once",
         text="Replace the pods of an OnDelete DaemonSet that are not made from its newest template, one at a time, "
         "those that are master of nothing first, each only when the last is ready for minReadySeconds and every group "
-        "has its master again. Stops where a node does not come back in time and leaves the others as they are; run it "
-        "again to go on. The chart's Job runs it after each upgrade and rollback.",
+        "has its master again. Before a master goes, those that are not new yet are asked to stand aside, so that its "
+        "VIPs go to one that is. Stops where a node does not come back in time and leaves the others as they are; run "
+        "it again to go on. The chart's Job runs it after each upgrade and rollback.",
         exits="0 all pods are new, 1 it had to stop, 2 bad usage",
         options=_rollout,
         examples=(

@@ -61,6 +61,9 @@ def test_a_password_is_generated_once_and_outlives_upgrades_and_the_release(
 
     elsewhere = ("install", "carp-sidecar", CHART, *GROUP, "--namespace", f"{namespace}-new", "--create-namespace")
     assert "kind: Secret" in cluster.run("helm", *elsewhere, "--dry-run=server")
+    by_hand = ("--set", "updateStrategy.type=OnDelete,config.role_label=vip/role", "--dry-run=server")
+    command = f"carp-sidecar rollout -n {namespace}-new --daemonset carp-sidecar --role-label vip/role "
+    assert command in cluster.run("helm", *elsewhere, *by_hand), "nothing else would bring new pods"
     by_selector = ("--set", "config.target_selector=app\\=web")
     assert "carp-role=master." in cluster.run("helm", *elsewhere, *by_selector)
 
