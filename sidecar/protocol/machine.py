@@ -303,9 +303,11 @@ class Group:
                 f"{advert.source} advertises every {theirs:.3f} s, demotion {advert.demotion}; "
                 f"this node every {us.interval:.3f} s, demotion {us.demotion}"
             )
-            done = self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)
-            # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce. And it
-            # may wait with its bind until we have let go; where we wait ourselves, that is somebody else's to say.
+            # The winner may have heard nothing of us, but clients have learnt the way to us: it has to announce. Who
+            # knows no word of ours hears one more advert, as from ucarp before it yields.
+            last = [self._advert_of_ours()] if mastership.leased and not (yields or advert.sealed) else []
+            done = [*last, *self._leave(Reason.HANDED_OVER if yields else Reason.BETTER_MASTER, detail)]
+            # And it may wait with its bind until we have let go; where we wait, that is somebody else's to say.
             if not mastership.waits:
                 self._letting_go.yield_until(now + self.master_down, interval=min(self.interval, theirs))
                 self._letting_go.hear(advert, now)

@@ -52,6 +52,13 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class NewMac:
+    """The interface gets another MAC; its carrier stays, or was ignored."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """A planned stop."""
 
@@ -181,6 +188,7 @@ NodeFault = (
     | Pause
     | ParentPause
     | Link
+    | NewMac
     | Stop
     | Keep
     | Reconfigure

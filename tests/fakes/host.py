@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 from sidecar.protocol import effects, events, timing, types
 from sidecar.protocol.machine import Group
 from sidecar.protocol.types import GroupConfig, Reason, Role
+from tests.fakes.client import Mac
 
 if TYPE_CHECKING:
     from tests.fakes.lan import Lan
@@ -62,6 +63,7 @@ class Node:
         self.group: Group | None = None
         self.paused = False
         self.link_up = True
+        self.mac: Mac = (number, 0)
         self.finished = False
         self.refusals = 0
         self.lease_until = -math.inf
@@ -330,7 +332,8 @@ class Node:
                 assert hands_over or hangs or not self.answers(), "said goodbye while the kernel still answers"
                 self.lan.broadcast(self.number, effect)
             case effects.Advertise():
-                assert self.role is Role.MASTER, "an advert of one who is not master"
+                yields = effects.Release() in self._wanted
+                assert self.role is Role.MASTER or yields, "an advert of one who is not master"
                 self.lan.broadcast(self.number, effect)
             case effects.AdvertiseTo(advert=advert, target=target):
                 self.lan.unicast(self.number, target, advert)
@@ -347,6 +350,7 @@ class Node:
                 assert self.role is Role.BACKUP, "held back from what it is"
             case effects.Announce():
                 assert self.confirmed, "announced what is not leased"
+                self.lan.announce(self.number)
             case effects.RoleChanged():
                 self._note(effect)
             case effects.Finished():

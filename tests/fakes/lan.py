@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from sidecar.protocol import effects, events
 from sidecar.protocol.types import GroupConfig, IPAddress, Role
+from tests.fakes.client import Client, Mac
 from tests.fakes.faults import (
     Crash,
     Cut,
@@ -27,6 +28,7 @@ from tests.fakes.faults import (
     Link,
     Loss,
     Mute,
+    NewMac,
     NodeFault,
     Occupy,
     ParentPause,
@@ -61,6 +63,7 @@ class Lan:
         self.history: list[Change] = []
         self.watchers: list[Callable[[], None]] = []
         self.observers: list[Callable[[Fault], None]] = []
+        self.clients: list[Client] = []
         self.steps = 0
         """Events taken and effects carried out so far, by all nodes."""
         self.interruptions: dict[int, Callable[[int], Fault]] = {}
@@ -158,6 +161,15 @@ class Lan:
 
         self.at(self.now + self.chance(self.conditions.delay), arrive)
 
+    def announce(self, sender: int) -> None:
+        """Tell the clients where the VIP is."""
+        for client in self.clients:
+            if self.nodes[sender].link_up and (sender, client.beside) not in self._cut:
+                self.at(self.now + self.chance(self.conditions.delay), self._telling(client, self.nodes[sender].mac))
+
+    def _telling(self, client: Client, mac: Mac) -> Callable[[], None]:
+        return lambda: client.hear(mac, self.now)
+
     # Faults ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -205,6 +217,10 @@ class Lan:
             case Link(up=up) if node.link_up != up:
                 node.link_up = up
                 node.deliver(events.LinkChanged(up=up))
+            case NewMac():
+                number, had = node.mac
+                node.mac = number, had + 1
+                node.deliver(events.LinkChanged(up=True))
             case _:
                 self._ask(node, fault)
 

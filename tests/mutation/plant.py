@@ -14,7 +14,12 @@ from pathlib import Path
 from tests.mutation.planted import BUGS
 from tests.mutation.tree import PROTOCOL, copy_to, replace_once
 
-FINDERS = ("tests/property/test_election.py", "tests/property/test_clocks.py", "tests/property/test_interrupted.py")
+FINDERS = (
+    "tests/property/test_announcements.py",
+    "tests/property/test_election.py",
+    "tests/property/test_clocks.py",
+    "tests/property/test_interrupted.py",
+)
 
 
 def main(names: list[str]) -> int:

@@ -35,7 +35,7 @@ TESTS = [
     *(f"tests/unit/test_{unit}.py" for unit in UNITS),
     "tests/spec",
     "tests/golden",
-    *(f"tests/property/test_{name}.py" for name in ("election", "clocks", "interrupted")),
+    *(f"tests/property/test_{name}.py" for name in ("announcements", "election", "clocks", "interrupted")),
 ]
 SETTINGS = f"""
 [tool.mutmut]

@@ -40,6 +40,9 @@ from tests.fakes.faults import (
     Retune,
     Stop,
 )
+from tests.fakes.host import Conditions
+from tests.fakes.lan import Lan
+from tests.fakes.watchers import bound
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "")
 LONG = PROFILE == "long"
@@ -94,6 +97,15 @@ def fleets(
         )
         for number in range(draw(st.integers(2, 5)))
     ]
+
+
+@st.composite
+def calm_lans(draw: st.DrawFn, *, of: st.SearchStrategy[list[GroupConfig]] = fleets()) -> Lan:  # noqa: B008 - immutable
+    """A LAN at default timing with one master, at some moment between two of its adverts."""
+    lan = Lan(draw(of), Conditions(), seed=draw(SEEDS))
+    lan.start()
+    lan.run(bound(lan) + draw(st.floats(0, 2)))
+    return lan
 
 
 def stories(

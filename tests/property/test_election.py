@@ -34,7 +34,18 @@ from tests.fakes.host import Conditions, Node
 from tests.fakes.lan import Lan
 from tests.fakes.verdict import check_story
 from tests.fakes.watchers import AtMost, bound, down, interval, moment, rank
-from tests.property.strategies import DELAYS, NODE, SEEDS, SKEWS, SOURCES, demotions, examples, fleets, stories
+from tests.property.strategies import (
+    DELAYS,
+    NODE,
+    SEEDS,
+    SKEWS,
+    SOURCES,
+    calm_lans,
+    demotions,
+    examples,
+    fleets,
+    stories,
+)
 
 # Any story ---------------------------------------------------------------------------------------------------------
 
@@ -99,15 +110,6 @@ def test_whatever_happens_at_other_timings(
 
 
 # One fault in a calm LAN: the promises -----------------------------------------------------------------------------
-
-
-@st.composite
-def calm_lans(draw: st.DrawFn, *, of: st.SearchStrategy[list[GroupConfig]] = fleets()) -> Lan:  # noqa: B008 - immutable
-    """A LAN at default timing with one master, at some moment between two of its adverts."""
-    lan = Lan(draw(of), Conditions(), seed=draw(SEEDS))
-    lan.start()
-    lan.run(bound(lan) + draw(st.floats(0, 2)))
-    return lan
 
 
 def watch_handover(lan: Lan, *, together: float = 0.0) -> Node:

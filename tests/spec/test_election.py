@@ -157,13 +157,28 @@ def test_against_an_equal_bsd_both_yield_where_our_address_is_the_higher_so_skew
     assert (yielded(group.handle(heard(source=ip_address(peer)), at)) is not None) is both
 
 
-@pytest.mark.parametrize(("sealed", "said"), [(True, [AdvertiseTo]), (False, [])])
-def test_who_yields_lets_go_and_says_nothing_more_but_to_a_winner_of_our_kind(sealed: bool, said: list[type]) -> None:
-    """ucarp sends one more advert before it yields, which others have to judge again."""
+@pytest.mark.parametrize(
+    ("sealed", "before", "after"), [(True, [], [AdvertiseTo]), (False, [Advertise], [])], ids=["ours", "stranger"]
+)
+def test_the_winner_hears_of_who_yields_to_it_by_his_word_or_as_from_ucarp_by_one_more_advert(
+    sealed: bool, before: list[type], after: list[type]
+) -> None:
+    """It may never have heard him, and clients go to him until it announces."""
     group, at = master(advskew=10)
     done = group.handle(heard(sealed=sealed), at + 0.5)
-    assert [type(effect) for effect in done] == [Release, RoleChanged]
-    assert [type(effect) for effect in group.handle(events.LeaseReleased(), at + 0.5)] == said
+    assert [type(effect) for effect in done] == [*before, Release, RoleChanged]
+    assert [type(effect) for effect in group.handle(events.LeaseReleased(), at + 0.5)] == after
+
+
+def test_but_not_where_no_client_can_know_of_him_or_the_winner_is_asked_to_be_his_heir() -> None:
+    old, at = master(advskew=10)
+    old.handle(events.HandOver(), at)
+    new = backup(advskew=10)
+    new.handle(TICK, at)
+    for group in (old, new):
+        done = group.handle(heard(), at + 0.5)
+        assert yielded(done) is not None
+        assert adverts(done) == []
 
 
 def test_who_yields_is_backup_with_a_full_timer() -> None:

@@ -16,6 +16,7 @@ from sidecar.engine.path import Port
 from sidecar.engine.perform import GroupRunner
 from sidecar.engine.receive import Arrival, read
 from sidecar.ipc.messages import Bind, Message, Release, Renew
+from sidecar.net.inquiry import Answer
 from sidecar.net.neighbor import announcements
 from sidecar.net.sockets import Frame
 from sidecar.protocol import events, timing
@@ -214,21 +215,56 @@ def test_a_resumed_master_advertises_and_binds_at_once(bench: Bench) -> None:
     assert [type(each) for each in bench.take()] == [bytes, Bind]
 
 
-@pytest.mark.parametrize("sent", [{}, {"transport": "unicast", "peers": (str(PEER),)}], ids=["multicast", "unicast"])
-@pytest.mark.parametrize(("replay", "packets"), [("strict", 1), ("compat", 0)])
-def test_yielding_releases_and_then_tells_a_winner_of_our_kind_by_unicast(
-    replay: str, packets: int, sent: dict[str, Any]
-) -> None:
-    bench = Bench(group_plan(replay=replay, **sent))
+TRANSPORTS = pytest.mark.parametrize(
+    "sent", [{}, {"transport": "unicast", "peers": (str(PEER),)}], ids=["multicast", "unicast"]
+)
+
+
+@TRANSPORTS
+def test_yielding_releases_and_then_tells_a_winner_of_our_kind_by_unicast(sent: dict[str, Any]) -> None:
+    bench = Bench(group_plan(replay="strict", **sent))
     bench.become_master()
     bench.raw.sent.clear()
-    better = events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0, sealed=replay == "strict")
-    bench.runner.handle(better, 3.5)
+    bench.runner.handle(events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0, sealed=True), 3.5)
     assert bench.take() == [Release(group="web")]
     assert bench.raw.sent == []
     bench.runner.handle(events.LeaseReleased(), 3.5)
-    assert [target for _, target in bench.raw.sent] == [str(PEER)] * packets
+    assert [target for _, target in bench.raw.sent] == [str(PEER)]
     bench.close()
+
+
+@TRANSPORTS
+def test_yielding_to_a_stranger_is_one_more_advert_to_all_then_the_release(sent: dict[str, Any]) -> None:
+    bench = Bench(group_plan(replay="compat", mac="virtual", **sent))
+    bench.become_master()
+    bench.raw.sent.clear()
+    bench.runner.handle(events.AdvertReceived(source=PEER, advbase=0, advskew=9, demotion=0), 3.5)
+    *to_all, release = bench.take()
+    assert release == Release(group="web")
+    assert [frame[6:12] for frame in to_all if isinstance(frame, bytes)] == (
+        [] if sent else [MAC]
+    )  # it is the winner's
+    assert [target for _, target in bench.raw.sent] == ([str(PEER)] if sent else [])
+    bench.raw.sent.clear()
+    bench.runner.handle(events.LeaseReleased(), 3.5)
+    assert (bench.take(), bench.raw.sent) == ([], [])
+    bench.close()
+
+
+@pytest.mark.parametrize("contested", [False, True])
+def test_what_a_stranger_answers_for_is_announced_again(bench: Bench, contested: bool) -> None:
+    def go_on(until: float) -> list[bytes | Message]:
+        while (due := bench.runner.deadline) < until:
+            bench.runner.handle(TICK, due)
+            bench.runner.handle(LEASED, due)
+        return [frame for frame in bench.take() if frame in ANNOUNCEMENTS]
+
+    bench.port.ears = (bench.wire,)
+    bench.become_master()
+    assert go_on(6.5) == 3 * ANNOUNCEMENTS
+    if contested:
+        bench.runner.hear(Answer(address=VIPS[0], mac=bytes.fromhex("020000000099"), told=PEER, to=MAC), 6.5)
+    assert go_on(60.0) == (ANNOUNCEMENTS if contested else [])
 
 
 def test_with_unicast_a_rival_among_the_peers_gets_one_answer() -> None:
