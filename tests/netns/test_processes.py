@@ -20,7 +20,7 @@ from sidecar.demo.node import SidecarNode
 from sidecar.demo.probe import arp_prober
 from sidecar.ipc.messages import GroupStatus
 from sidecar.net.addresses import Addresses
-from tests.netns.peers import role, until
+from tests.netns.peers import PATIENCE, role, until
 
 VIP = "10.77.0.100"
 VIP6 = "fd77::100"
@@ -52,6 +52,17 @@ def addresses(sidecar: SidecarNode) -> str:
 
 def proc(pid: int, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in proc(pid, f"task/{pid}/children").split()]
+
+
+def pid_inside(pid: int) -> str:
+    """Return which process it is in its own PID namespace; of one that has ended meanwhile, nothing."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return re.search(r"^NSpid:.*\s(\d+)$", proc(pid, "status").decode(), re.M)[1]  # type: ignore[index]
+    return ""
 
 
 def test_the_engine_and_the_agent_have_no_capabilities(lan: Lan, tmp_path: Path, settings: dict[str, str]) -> None:
@@ -309,19 +320,15 @@ def test_as_pid_1_it_reaps_orphans_and_stops_on_sigterm(lan: Lan, tmp_path: Path
         process = lan.nodes[0].popen(command, env=environment, stdout=file, stderr=file)
     try:
         until(lambda: "backup -> master" in log.read_text(), "it works as PID 1")
-        inside = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
-
-        def children() -> list[str]:
-            return Path(f"/proc/{inside}/task/{inside}/children").read_text().split()
-
-        own = children()
+        (inside,) = children(process.pid)
         # An orphan of a stranger, as a preStop hook or a debugger leaves one.
-        orphaned = ["sh", "-c", "(sleep 2 &) ; exit 0"]
-        subprocess.run(["nsenter", f"--target={inside}", "--pid", "--mount", *orphaned], check=True)
-        until(lambda: len(children()) > len(own), "the orphan is its child")
-        until(lambda: children() == own, "it is reaped")  # a zombie would be a child still
+        leave = ["nsenter", f"--target={inside}", "--pid", "--mount", "sh", "-c", "sleep 3600 >/dev/null & echo $!"]
+        left = subprocess.run(leave, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        (orphan,) = (pid for pid in children(inside) if pid_inside(pid) == left)
+        os.kill(orphan, signal.SIGKILL)
+        until(lambda: orphan not in children(inside), "it is reaped")  # a zombie would be a child still
         os.kill(inside, signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
