@@ -88,6 +88,10 @@ bench-failover-soak: $(STAMP) ## Before it: the fastest settings that hold a sta
 bench-mirror: $(STAMP) cluster-tools ## What the mirror costs an API server, 200 agents, into docs/benchmarks/mirror.md (8 minutes, MIRROR="--agents 50")
 	@$(BIN)/python -m bench.mirror $(MIRROR)
 
+.PHONY: bench-restart
+bench-restart: $(STAMP) ## How long a restart takes that keeps the VIPs, into docs/benchmarks/restart.md (needs root, a minute)
+	@$(BIN)/python -m bench.restart
+
 mutants: $(STAMP) ## Bugs planted in the protocol, then all small changes to it: each must make a test fail (hours)
 	@$(BIN)/python -m tests.mutation.plant
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'

@@ -88,7 +88,15 @@ def paragraph(text: str) -> str:
 
 def page(report: Report) -> str:
     """Return the whole page."""
-    parts = [_HEAD, _machine(report), _PACKETS, "Received:\n", _costs(report.received), "Sent:\n", _costs(report.sent)]
+    parts = [
+        _HEAD,
+        measured_on(report.before, report.after),
+        _PACKETS,
+        "Received:\n",
+        _costs(report.received),
+        "Sent:\n",
+        _costs(report.sent),
+    ]
     if report.loads:
         parts += [_LOADS, _cpu(report.loads), _MEMORY, _memory(report.loads)]
     if report.rates:
@@ -96,8 +104,8 @@ def page(report: Report) -> str:
     return "\n".join([*parts, Path(__file__).with_name("notes.md").read_text()])
 
 
-def _machine(report: Report) -> str:
-    before, after = report.before, report.after
+def measured_on(before: Machine, after: Machine) -> str:
+    """Return the sentence on day, machine and load."""
     system = f"Linux {before.kernel}, Python {before.python}"
     day = datetime.fromtimestamp(before.at, tz=UTC).date()
     return (
