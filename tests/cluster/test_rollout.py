@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -72,15 +71,15 @@ class Site:
 
 @pytest.fixture
 def site(helm: Helm, managed_plane: ControlPlane, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """``request.param``: the labels of the groups."""
+    """``request.param``: the labels of the groups, and which of them are on other pods than the sidecar's."""
     admin, namespace = managed_plane.admin, f"test-{secrets.token_hex(4)}"
     admin.create_namespace(namespace)
     kubeconfig = admin.write_kubeconfig(tmp_path / "kubeconfig", admin.access.token)
     config = yaml.safe_load(kubeconfig.read_text())
     config["contexts"][0]["context"]["namespace"] = namespace
     kubeconfig.write_text(yaml.safe_dump(config))
-    labels: Any = getattr(request, "param", ("carp-role",))
-    with Nodes(admin, namespace, labels=labels) as nodes:
+    labels, elsewhere = getattr(request, "param", (("carp-role",), frozenset()))
+    with Nodes(admin, namespace, labels=labels, elsewhere=elsewhere) as nodes:
         yield Site(helm.with_server(kubeconfig), admin, namespace, nodes)
         admin.request("DELETE", f"/api/v1/namespaces/{namespace}")
 
@@ -156,11 +155,12 @@ def test_a_node_that_does_not_come_back_stops_it_a_new_try_goes_on_and_a_missing
 THREE = ("carp-role-db", "carp-role-mail", "carp-role-web")
 
 
-@pytest.mark.parametrize("site", [THREE], indirect=True)
+@pytest.mark.parametrize("site", [(THREE, frozenset({"carp-role-mail"}))], indirect=True)
 def test_with_masters_on_every_node_only_the_vips_of_the_first_move_twice_and_with_a_free_node_none(site: Site) -> None:
     groups = [
-        {"name": label.removeprefix("carp-role-"), "vhid": 42 + number, "vips": [f"10.0.0.{200 + number}"]}
-        for number, label in enumerate(THREE)
+        {"name": "db", "vhid": 42, "vips": ["10.0.0.200"]},
+        {"name": "mail", "vhid": 43, "vips": ["10.0.0.201"], "target_selector": "app=mail"},
+        {"name": "web", "vhid": 44, "vips": ["10.0.0.202"]},
     ]
     options = ("--set-json", f"config={json.dumps({'groups': groups})}")
     values = ("--set", "minReadySeconds=0,password.existingSecret=any")
@@ -179,6 +179,7 @@ def test_with_masters_on_every_node_only_the_vips_of_the_first_move_twice_and_wi
     assert "node-a: asking node-b to stand aside for carp-role-db" in told
 
     told = upgrade(2, *NODES)
+    assert [line.split(":")[0] for line in told if "replacing" in line] == list(NODES), "mail's master is seen"
     assert [site.moves(label) for label in THREE] == [2, 1, 1], told
     assert not any("stand-aside" in key for pod in site.nodes.pods() for key in pod["metadata"]["annotations"])
 

@@ -34,14 +34,23 @@ class Nodes:
     """Use as a context manager. ``masters`` are the nodes that were master of each label, one after the other.
 
     Pods on the nodes in ``broken`` are started and never ready, on those in ``deaf`` they stand aside for nobody.
-    ``logs`` are what the commands of Jobs' pods printed.
+    ``logs`` are what the commands of Jobs' pods printed. The labels ``elsewhere`` are on other pods than the sidecar's,
+    one on each node.
     """
 
-    def __init__(self, admin: Admin, namespace: str, *, labels: tuple[str, ...] = ("carp-role",)) -> None:
+    def __init__(
+        self,
+        admin: Admin,
+        namespace: str,
+        *,
+        labels: tuple[str, ...] = ("carp-role",),
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> None:
         self.masters: dict[str, list[str]] = {label: [] for label in labels}
         self.broken: set[str] = set()
         self.deaf: set[str] = set()
         self.logs: list[str] = []
+        self._elsewhere = elsewhere
         self._admin = admin
         self._namespace = namespace
         self._running: dict[str, Future[subprocess.CompletedProcess[str]]] = {}
@@ -56,6 +65,8 @@ class Nodes:
             with contextlib.suppress(ApiError):  # from an earlier test
                 self._admin.create_node(node)
             self._admin.request("PATCH", f"/api/v1/nodes/{node}", {"spec": {"taints": None}})
+            if self._elsewhere:
+                self._admin.create_pod(self._namespace, _app(node), node=node)
         thread = self._pool.submit(self._work)
         self._stack.callback(thread.result)
         self._stack.callback(self._over.set)
@@ -91,7 +102,11 @@ class Nodes:
     def _turn(self, pod: Pod) -> None:
         metadata, node, path = pod["metadata"], pod["spec"].get("nodeName"), self._path(pod)
         said = metadata.get("annotations", {})
+        if not metadata.get("ownerReferences"):
+            return  # runs, and bears what its node's sidecar says
         if "deletionTimestamp" in metadata:
+            for label in self._elsewhere:
+                self._label(pod, label, "backup")
             self._admin.request("DELETE", path, {"gracePeriodSeconds": 0})
         elif not node:
             target = {"apiVersion": "v1", "kind": "Node", "name": _wanted(pod)}
@@ -105,15 +120,16 @@ class Nodes:
             # The controller counts minReadySeconds from there on, in whole seconds.
             ready = {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(time.time())}
             self._admin.request("PATCH", f"{path}/status", {"status": {"phase": "Running", "conditions": [ready]}})
-
         elif node not in self.deaf and said.get(ASKED) != said.get(ANSWERED):
             self._admin.request("PATCH", path, {"metadata": {"annotations": {ANSWERED: said[ASKED]}}})
 
     def _elect(self) -> None:
         pods = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
         for label, masters in self.masters.items():
-            ready = [pod for pod in pods if _is_ready(pod) and label in pod["metadata"]["labels"]]
-            if ready and not any(pod["metadata"]["labels"].get(label) == "master" for pod in self.pods()):
+            known = [pod for pod in pods if label in self._elsewhere or label in pod["metadata"]["labels"]]
+            ready = list(filter(_is_ready, known))
+            everybody = self._admin.list_pods(self._namespace)
+            if ready and not any(pod["metadata"].get("labels", {}).get(label) == "master" for pod in everybody):
                 chosen = min(ready, key=lambda pod: (_is_aside(pod, label), pod["metadata"]["creationTimestamp"]))
                 with contextlib.suppress(ApiError):  # gone meanwhile
                     self._label(chosen, label, "master")
@@ -153,10 +169,18 @@ class Nodes:
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
 
     def _label(self, pod: Pod, label: str, role: str) -> None:
-        self._admin.request("PATCH", self._path(pod), {"metadata": {"labels": {label: role}}})
+        bearer = _app(pod["spec"]["nodeName"]) if label in self._elsewhere else pod["metadata"]["name"]
+        self._admin.request("PATCH", self._path_of(bearer), {"metadata": {"labels": {label: role}}})
 
     def _path(self, pod: Pod) -> str:
-        return f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}"
+        return self._path_of(pod["metadata"]["name"])
+
+    def _path_of(self, name: str) -> str:
+        return f"/api/v1/namespaces/{self._namespace}/pods/{name}"
+
+
+def _app(node: str) -> str:
+    return f"app-on-{node}"
 
 
 def _is_of(pod: Mapping[str, Any], kind: str) -> bool:
