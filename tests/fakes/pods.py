@@ -186,7 +186,7 @@ def _merged(now: Mapping[str, str], said: Mapping[str, str | None]) -> dict[str,
 
 @dataclass
 class FakeClient:
-    """PodApi, as one agent has it. ``delay`` seconds until anything arrives.
+    """PodApi, as one agent has it. ``delay`` seconds until anything arrives, ``back`` until the answer does.
 
     ``cut``: nothing does; ``deaf``: what it asks and writes does, and no answer comes back; ``silent``: watches go on
     and tell nothing.
@@ -198,27 +198,27 @@ class FakeClient:
     deaf: bool = False
     silent: bool = False
     delay: float = 0.0
+    back: float = 0.0
 
     async def list(self, which: Which) -> Listed[Pod]:
         await self._arrive("list", "pods")
-        self._answer()
-        return Listed(tuple(self.server.matching(which, self.server.pods.values())), str(self.server.version))
+        listed = Listed(tuple(self.server.matching(which, self.server.pods.values())), str(self.server.version))
+        await self._return()
+        return listed
 
     async def watch(self, which: Which, version: str, *, seconds: int) -> AsyncIterator[Change[Pod]]:
         await self._arrive("watch", "pods")
-        self._answer()
+        await self._return()
         yield Change("")
         async for change in self.server.changes(which, int(version), seconds=seconds):
-            if self.cut:
-                raise ApiError("the API server cannot be reached: cut")
-            self._answer()
+            self._hear()
             if not self.silent:
                 yield change
 
     async def patch(self, pod: Pod, said: Metadata, *, unchanged: bool = False) -> Pod:
         await self._arrive("patch", "pods/status" if said.conditions or said.without else "pods")
         after = self.server.patch(self.name, pod, said, unchanged=unchanged)
-        self._answer()
+        await self._return()
         return after
 
     async def _arrive(self, *words: str) -> None:
@@ -227,6 +227,13 @@ class FakeClient:
             raise ApiError("the API server cannot be reached: cut")
         self.server.check(*words)
 
-    def _answer(self) -> None:
+    async def _return(self) -> None:
+        if self.back:
+            await asyncio.sleep(self.back)
+        self._hear()
+
+    def _hear(self) -> None:
+        if self.cut:
+            raise ApiError("the API server cannot be reached: cut")
         if self.deaf:
             raise ApiError("the API server does not answer in time")
