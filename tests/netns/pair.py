@@ -128,7 +128,10 @@ class Pair:
     def _unchanging(self) -> tuple[object, ...]:
         group = self.ours.group()
         interfaces = [interface.drops for interface in self.ours.status().interfaces]
-        return group.role, group.transitions, group.drops, interfaces, self.ours.log, self.theirs.log
+        said = group.adverts_sent if group.role == "backup" else None
+        # ucarp hears up to a second late that we yielded to it, by our last advert.
+        theirs = [line for line in self.theirs.log.splitlines() if "Non-preferred master advertising" not in line]
+        return group.role, group.transitions, group.drops, said, interfaces, self.ours.log, theirs
 
     def adverts(self, number: int) -> None:
         """Wait for so many adverts more, ours and theirs taken together, as our side counts them."""
