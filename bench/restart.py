@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench import pod
 from bench.machine import Machine, machine
 from bench.page import measured_on, table
 from sidecar.control import ControlError
@@ -23,13 +24,7 @@ from sidecar.ipc.messages import GroupStatus
 from sidecar.protocol import timing
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "restart.md"
-_SETTINGS = {
-    "CARP_VHID": "42",
-    "CARP_VIPS": "10.77.0.100",
-    "CARP_PASSWORD": "benchmark",
-    "CARP_ON_EXIT": "keep",
-    "CARP_HTTP_LISTEN": "127.0.0.1:9112",
-}
+_SETTINGS = {"CARP_VHID": "42", "CARP_VIPS": "10.77.0.100", "CARP_PASSWORD": "benchmark", "CARP_ON_EXIT": "keep"}
 _READY_WITHIN = 90.0
 _PAUSE = 3.0
 """Seconds between two restarts."""
@@ -40,12 +35,10 @@ Written by `make bench-restart`, which needs root for its network namespaces; th
 [restart.json](restart.json). No test asserts on them.
 
 A master with `CARP_ON_EXIT=keep` is told to stop (SIGTERM) and started again as soon as its processes have ended. One
-group at the default timing, the listener on, the mirror off; a backup listens on another node. It is over when the new
-engine is master again (`resumed`). That nobody misses the VIP meanwhile is shown by a test
+group at the default timing, mirror and listener on as in a pod; a backup listens on another node. There is no API
+server, which makes it as long as it can be: the agent waits an eighth of the lease for its last words. It is over when
+the new engine is master again (`resumed`). That nobody misses the VIP meanwhile is shown by a test
 (`tests/netns/test_keep.py`).
-
-With the mirror on, the agent's last words to the API server belong to the stop. Where that one does not answer, they
-take up to 4 s, and the restart is too late for the lease at the default timing.
 """
 _LEASE = """\
 The kernel answers for the VIP until {standing:.2f} s after the last advert, which leaves at SIGTERM; the backup waits
@@ -93,7 +86,8 @@ def measure(runs: int, *, pause: float = _PAUSE, **settings: str) -> tuple[Resta
             SidecarNode(
                 node,
                 directory,
-                {**_SETTINGS, "CARP_ADVSKEW": str(skew), **settings},
+                {**_SETTINGS, "CARP_ADVSKEW": str(skew), **pod.SETTINGS, **settings},
+                account=pod.account(directory),
             )
             for node, skew in zip(lan.nodes, (0, 100), strict=True)
         )

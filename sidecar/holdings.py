@@ -303,7 +303,7 @@ class Holdings:
 
     def disturbed(self) -> list[Disturbed]:
         """Return what was done to VIPs that are held; ``changed_links`` comes first."""
-        return self.leases.disturbed(down=frozenset(name for name, link in self.links.items() if not link.up))
+        return self.leases.disturbed(down=frozenset(name for name in self.sockets if not self.links[name].up))
 
     def disturbed_links(self) -> list[Disturbed]:
         """Return what was done to virtual MACs that bear VIPs; ``changed_links`` comes first."""

@@ -114,6 +114,7 @@ class Leases:
         for name in ended:
             if name in self._ends:
                 self.release(name)
+            self._keeper.settle(name)  # its VIPs may be those of a group that begins
             if name in self._virtual:
                 self._virtual.pop(name).remove()
             del self._terms[name], self._placed[name]
@@ -301,7 +302,9 @@ class Leases:
         On interfaces that are ``down`` the kernel itself takes VIPs off.
         """
         told = self.sentry.changes(down=down)
-        for group in self._groups if down else [each.group for each in told]:
+        for group in {each.group for each in told} | {
+            each.name for each in self._groups.values() if each.interface in down
+        }:
             self._keeper.forget(group)
         return told
 
@@ -327,12 +330,18 @@ class Leases:
             self.release(group)
         return groups
 
-    def keep(self) -> None:
-        """Leave what is to be resumed by a later run (``on_exit``) to its lease: from now on it is not released."""
+    def keep(self) -> float:
+        """Leave what is to be resumed by a later run (``on_exit``) to its lease: from now on it is not released.
+
+        Return the seconds until the first of these leases ends, infinity where there is none that still stands.
+        """
+        left = math.inf
         for name in [name for name in self._ends if self._groups[name].on_exit == "keep"]:
             log.info("the VIPs of group %s stay until their lease ends", name, extra={"group": name})
-            del self._ends[name]
+            stands = self._ends.pop(name) - self._clock()
+            left = min(left, stands) if stands > 0 else left
             self._kept.add(name)
+        return left
 
     def resumable(self) -> frozenset[str]:
         """Return the groups whose lease survived the engine that died; take off what is left of the others."""

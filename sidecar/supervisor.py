@@ -65,6 +65,8 @@ ENGINE_HAND_OVER = 3.0
 """Seconds that the engine has to hand over when asked to stop."""
 AGENT_FAREWELL = 4.0
 """Seconds that the agent has to write the last role before it is ended."""
+_FAREWELL_SHARE = 1 / 8
+"""The share of what is left of a lease that is kept (``on_exit``) that it may take of it; the rest is for the start."""
 COMMANDS_AT_STOP = 10.0
 """Seconds that down commands have after that: less in all than the 30 s that Kubernetes waits before it kills."""
 HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -372,11 +374,11 @@ class Supervisor:
     def _stop_goes_on(self) -> None:
         """Go to the next stage of the stop once the children have done their part of this one."""
         if self._stage is Stage.HANDING_OVER and self._elector.child is None:
-            self._leases.keep()
+            farewell = min(AGENT_FAREWELL, self._leases.keep() * _FAREWELL_SHARE)
             for group in self._leases.release_all():
                 self._follow(group)
             self._leases.hide_all()  # only now: it takes the kernel 10 ms, and the goodbye waited for none of it
-            self._stage, self._stage_ends = Stage.FAREWELL, time.monotonic() + AGENT_FAREWELL
+            self._stage, self._stage_ends = Stage.FAREWELL, time.monotonic() + farewell
             self._mirror.stop()
         if self._stage is Stage.FAREWELL and self._mirror.child is None:
             self._stage, self._stage_ends = Stage.LAST_COMMANDS, time.monotonic() + COMMANDS_AT_STOP

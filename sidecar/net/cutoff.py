@@ -143,12 +143,12 @@ class Cutoff:
         renewal.managed_until = ends + _GUARD_MS / 1000
 
     def release(self, vips: Sequence[IPAddress]) -> None:
-        """Make these silent at once; they need not be live. Raises as ``renew`` does."""
+        """Make these silent at once, and for a while; they need not be live. Raises as ``renew`` does."""
+        self._renewals.pop(tuple(vips), None)  # when they stop being managed is another moment from now on
         # Adding comes first, since the kernel refuses to delete what is not there.
         kinds = (nft.NEWSETELEM, nft.DELSETELEM)
-        self._run_again(
-            nft.batch([each for kind in kinds for each in self._set_elements(kind, _LIVE, vips, _GUARD_MS)])
-        )
+        silenced = [each for kind in kinds for each in self._set_elements(kind, _LIVE, vips, _GUARD_MS)]
+        self._run_again(nft.batch([*self._prolonged(_MANAGED, vips, _GUARD_MS), *silenced]))
 
     def remove(self) -> None:
         """Delete our table, if there is one. Raises CutoffError."""

@@ -208,6 +208,16 @@ class TestAnswers:
 
         with_neighbour(scene)
 
+    def test_a_release_silences_what_was_not_managed_any_more(self) -> None:
+        """A VIP is managed for half a minute beyond its lease, and comes back later with its address alone."""
+
+        def scene(neighbour: Neighbour, cutoff: Cutoff) -> None:
+            cutoff.install([IPv4Address("10.0.0.201")])
+            cutoff.release(BOTH)
+            assert answers(neighbour) == NOTHING
+
+        with_neighbour(scene)
+
 
 class TestTable:
     pytestmark = real
@@ -485,3 +495,6 @@ def test_a_vip_stays_managed_longer_than_it_is_live_without_paying_for_it_each_t
     cutoff.install(BOTH)
     cutoff.renew(BOTH, 1000)
     assert "set managed4" in kernel.batches[-1].names
+    cutoff.release(BOTH)
+    cutoff.renew(BOTH, 1000)
+    assert "set managed4" in kernel.batches[-1].names, "for it is managed for a shorter time now"

@@ -19,6 +19,7 @@ from sidecar.net.cutoff import Cutoff
 from sidecar.observe.moment import boot_time
 from tests.fakes.namespace import cable, in_new_network, ip
 from tests.fakes.plans import group_plan
+from tests.netns.peers import until
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("real_kernel")]
 
@@ -68,7 +69,7 @@ def test_a_lease_is_taken_extended_and_given_back() -> None:
             assert (renew(holdings), bound()) == (None, True)
             assert "carp-sidecar-near-42" in ruleset()
             holdings.leases.release("web")
-            assert not bound()
+            until(lambda: not bound(), "it is taken off")
 
     cabled(scene)
 
@@ -107,7 +108,8 @@ def test_a_lease_that_stands_is_resumable_and_what_is_left_of_another_is_taken_o
             renew(holdings, seconds=2.9)
             assert holdings.leases.resumable() == {"web"}
             ip("address del 10.0.0.201/32 dev near")
-            assert (holdings.leases.resumable(), bound()) == (set(), False)
+            assert holdings.leases.resumable() == set()
+            until(lambda: not bound(), "it is taken off")
 
     cabled(scene)
 
@@ -134,6 +136,23 @@ def test_a_vip_that_is_the_nodes_own_address_is_neither_bound_nor_taken_off(capl
         f"{VIP}, a VIP, is configured on near as this node's own address: while it is, this node does not take over; "
         f"remove it: ip addr del {VIP}/32 dev near"
     )
+
+
+def test_addresses_are_put_anew_where_their_own_interface_is_down_not_where_any_is() -> None:
+    """Most nodes have one that is down, and each address that anybody puts is told to us."""
+
+    def scene() -> None:
+        with opened() as holdings:
+            holdings.watch_addresses()
+            renew(holdings)
+            kept = holdings.leases._keeper._kept
+            assert not holdings.links["lo"].up
+            assert (holdings.disturbed(), kept.keys()) == ([], {"web"})
+            ip("link set near down")
+            holdings.changed_links()
+            assert (holdings.disturbed(), kept.keys()) == ([], set())
+
+    cabled(scene)
 
 
 def test_what_others_do_to_a_held_vip_is_told_and_what_this_node_does_is_not(caplog: pytest.LogCaptureFixture) -> None:
@@ -181,7 +200,7 @@ def test_what_an_earlier_run_left_is_swept(caplog: pytest.LogCaptureFixture) -> 
             index = next(link.index for link in kernel.links() if link.name == "near")
             kernel.put(index=index, vip=ip_interface(f"{VIP}/32"), lifetime=600)
         with opened():
-            assert not bound()
+            until(lambda: not bound(), "it is taken off")
             assert "carp-sidecar-near-7" not in ruleset()
 
     cabled(scene)

@@ -261,7 +261,9 @@ def test_what_is_kept_at_the_end_stays_and_what_is_not_goes() -> None:
     scene = Scene(KEEP, group_plan(name="db", vhid=7, vips=(str(OTHER),))).begun()
     scene.renew()
     scene.renew(group="db")
-    scene.leases.keep()
+    scene.now += 1.0
+    assert scene.leases.keep() == pytest.approx(STANDING - 1.0)
+    assert scene.leases.keep() == math.inf
     assert scene.leases.release_all() == ["db"]
     scene.leases.close()
     assert scene.kernel.bound == {(2, VIP): 3}

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ import pytest
 from sidecar.control import ControlError, ask_maintenance, ask_status
 from sidecar.ipc.messages import GroupStatus, NodeSays
 from sidecar.ipc.plan import Plan, ProbeKind, ProbePlan, encode_plan
+from sidecar.net.cutoff import Cutoff
 from sidecar.node_word import NodeWord
 from tests.fakes.namespace import cable, in_new_network, ip
 from tests.fakes.plans import group_plan, node_plan
@@ -219,12 +221,32 @@ def sockets(pid: int | None) -> list[str]:
     return [name for name in opened if name.startswith("socket:")]
 
 
+def test_an_agent_that_hangs_uses_up_no_lease_that_is_kept(tmp_path: Path) -> None:
+    """As where the API server does not answer: the agent would have longer to write than the lease lasts."""
+    kept = msgspec.structs.replace(WEB, advbase=1, advskew=0, dead_ratio=4, on_exit="keep")
+    plan = msgspec.structs.replace(plan_in(tmp_path, kubernetes=True), groups=(kept,))
+
+    def scene(parent: Parent) -> None:
+        until(parent.is_master, "it becomes master")
+        agent = parent.child("agent")
+        assert agent is not None
+        os.kill(agent, signal.SIGSTOP)
+        parent.process.terminate()
+        assert parent.process.wait(30) == 0
+        vip = ip_address("10.0.0.200")
+        with Cutoff("near-42") as cutoff:
+            assert cutoff.remaining([vip]).get(vip, 0) > 0, "a start would still find it"
+        assert "10.0.0.200" in ip("address show dev near")
+
+    alone(plan, tmp_path, scene)
+
+
 def test_the_engine_hears_of_the_link(tmp_path: Path) -> None:
     def scene(parent: Parent) -> None:
         until(parent.is_master, "it becomes master")
         ip("link set far down")
         until(lambda: (group := parent.group()) and group.role == "init", "it hears that the carrier is gone")
-        assert "10.0.0.200" not in ip("address show dev near")
+        until(lambda: "10.0.0.200" not in ip("address show dev near"), "the VIP is taken off")
         ip("link set far up")
         until(parent.is_master, "it is master again")
 
