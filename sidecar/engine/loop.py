@@ -94,6 +94,8 @@ class Engine:
         self._roles_changed = False
         self._mirror_from = -math.inf
         self._stopping = False
+        self._kept: set[str] = set()
+        """Groups whose VIPs the next run resumes: they stop last."""
         self._succession = Succession()
         self._poll = select.epoll()
 
@@ -132,6 +134,7 @@ class Engine:
                 self._timers.arm(_SUCCESSION, self._succession.deadline)
             elif name != _MIRROR:
                 self._feed(self._groups[name], events.Tick(), now)
+        self._stop_kept(now)
         self._mirror(now)
 
     def _timeout(self) -> float | None:
@@ -369,13 +372,22 @@ class Engine:
 
     def _stop(self, now: float) -> None:
         self._stopping = True
-        for runner in self._groups.values():
-            keep = runner.plan.on_exit == "keep"
-            if runner.is_master and not keep:
+        for name, runner in self._groups.items():
+            if runner.plan.on_exit == "keep" and name not in self._leaving:
+                self._kept.add(name)
+                continue
+            if runner.is_master:
                 waits = timing.succession(advbase=runner.plan.advbase, advskew=runner.plan.advskew)
                 self._succession.await_one(runner.plan.name, until=now + waits)
-            self._feed(runner, events.Stop(keep=keep), now)
+            self._feed(runner, events.Stop(), now)
         self._timers.arm(_SUCCESSION, self._succession.deadline)
+
+    def _stop_kept(self, now: float) -> None:
+        """Stop them once all others are over: the next run has what is left of the lease after their last advert."""
+        if self._kept and self._unfinished <= self._kept and self._succession.deadline == math.inf:
+            kept, self._kept = self._kept, set()
+            for name in kept:
+                self._feed(self._groups[name], events.Stop(keep=True), now)
 
     # The wire ----------------------------------------------------------------------------------------------------
 

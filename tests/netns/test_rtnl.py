@@ -18,6 +18,8 @@ SETTINGS = {"CARP_VHID": "42", "CARP_VIPS": VIPS, "CARP_PASSWORD": "secret", "CA
 
 def test_a_master_at_fast_timing_outlasts_whoever_holds_the_lock_of_all_networks(lan: Lan, tmp_path: Path) -> None:
     """Longer than the lease of milliseconds, not longer than the addresses that are extended by and by."""
+    # A link that is down, as most nodes have one.
+    lan.nodes[0].run(["ip", "link", "add", "spare", "type", "veth", "peer", "name", "other"])
     with contextlib.ExitStack() as stack:
         first, peer = (
             stack.enter_context(SidecarNode(node, tmp_path, {**SETTINGS, "CARP_ADVSKEW": skew}))
@@ -27,9 +29,12 @@ def test_a_master_at_fast_timing_outlasts_whoever_holds_the_lock_of_all_networks
         with arp_prober(lan, VIPS.partition(",")[0]) as prober:
             until(lambda: len(prober.answers().received) > 50, "the VIP answers")
             before = first.group().transitions, peer.group().transitions
-            for _ in range(5):
+            for number in range(5):
                 with held_rtnl():
+                    waits = peer.node.popen(f"ip address add 127.0.0.{number + 2}/8 dev lo".split())
                     time.sleep(0.45)
+                    assert waits.poll() is None, "the lock is not held"
+                assert waits.wait(30) == 0
                 time.sleep(0.5)
             assert (first.group().transitions, peer.group().transitions) == before
             heard = peer.group().adverts_received

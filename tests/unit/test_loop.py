@@ -196,6 +196,26 @@ def test_a_stop_waits_for_the_last_of_several_groups(engine: DrivenEngine, far: 
     assert ([role.reason for role in roles([snapshot])[0]], stopped) == (["stop", "stop"], Stopped())
 
 
+def test_what_is_kept_stops_after_all_others_with_a_whole_lease(engine: DrivenEngine, far: socket.socket) -> None:
+    """It goes on while they wait for their successors, or little would be left of its lease for the next run."""
+    become_master(engine, far)
+    engine.start(group_plan(name="db", vhid=7, vips=("10.0.0.201/32",), on_exit="keep"), resume=True)
+    engine.tell(Bound(group="db", error=None))
+    engine.said()
+    sent(far)
+    engine.tell(Stop(), RELEASED)
+    assert without_snapshots(engine.said()) == [RELEASE]
+    assert sent(far) == ["advert 255"]
+    engine.pass_time(SUCCESSION)
+    assert [message for message in without_snapshots(engine.said()) if message != Stopped()] == [
+        Renew(group="db", until=ANY)
+    ] * 2, "its regular one, and the last"
+    assert sent(far) == ["advert 1", "advert 1"]
+    engine.tell(Bound(group="db", error=None))
+    assert engine.run() == 0
+    assert without_snapshots(engine.said()) == [Stopped()]
+
+
 def test_without_its_parent_it_ends(engine: DrivenEngine) -> None:
     engine.start(PLAN)
     engine.parent.close()
