@@ -39,7 +39,6 @@ from sidecar.ipc.plan import KubernetesPlan, Plan, ProbePlan
 from sidecar.maintenance import one_line
 from sidecar.node_word import NodeWord
 from sidecar.protocol.demotion import HARD
-from sidecar.protocol.types import Role
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
@@ -49,6 +48,8 @@ ANSWERED_WITHIN = 4.0
 """Seconds in which a second question is not put to the engine: an agent that is beside itself must not flood it."""
 _ASIDE = "stand-aside"
 """The name of the demotion by which a backup lets others go first."""
+ASIDE_AT_MOST = 130.0
+"""Seconds that it lasts, where the agent that should end it (``agent.aside``) has died, hangs, or begins again."""
 _FORMER_AT_MOST = 1000
 """Groups that are remembered after the settings have let go of them, the newest."""
 
@@ -81,7 +82,8 @@ class Mirror:
         """The agent was ended for the next one to begin with other settings."""
         self._failing: dict[int, str] | None = None
         self._aside: tuple[str, ...] = ()
-        self._masters: frozenset[str] = frozenset()
+        self._aside_word = ""
+        self._aside_until = -math.inf
         self._word = NodeWord(Path(plan.runtime_dir))
 
     def load(self) -> None:
@@ -155,9 +157,6 @@ class Mirror:
         if {role.name for role in snapshot.groups} != {group.name for group in self._plan.groups}:
             return  # of before a change of the groups, or in the middle of one: another one comes
         self._snapshot = snapshot
-        health, self._masters = self.health(), frozenset(r.name for r in snapshot.groups if r.role == Role.MASTER)
-        if self.health() != health:
-            self._pass_on(self.health())
         if self._plan.kubernetes is not None:
             self._tell(snapshot)
 
@@ -175,12 +174,22 @@ class Mirror:
             for number, probe in enumerate(self._plan.health)
             if self._failing is not None and number in self._failing
         ]
-        # A master does not: nobody moves a VIP by asking.
-        names = {group.name for group in self._plan.groups} & set(self._aside) - self._masters
-        aside = tuple(sorted(names))
+        aside = tuple(sorted({group.name for group in self._plan.groups} & set(self._aside)))
         if aside and self._plan.kubernetes is not None:
-            found.append(HealthDemotion(name=_ASIDE, weight=HARD, detail="a rollout goes on", groups=aside))
+            # A master does not: nobody moves a VIP by asking.
+            found.append(
+                HealthDemotion(name=_ASIDE, weight=HARD, detail="a rollout goes on", groups=aside, as_backup=True)
+            )
         return Health(demotions=tuple(found))
+
+    def next(self) -> float:
+        """Return when ``tick`` is due, monotonic; inf: when something happens."""
+        return self._aside_until if self._aside else math.inf
+
+    def tick(self, now: float) -> None:
+        """End what lasts no longer."""
+        if self._aside and now >= self._aside_until:
+            self._let_go_first(())
 
     def word(self) -> NodeSays:
         """Return what this node's object said last, as far as it is to be obeyed."""
@@ -229,8 +238,8 @@ class Mirror:
                 self._found({number: one_line(detail) for number, detail in failing.items()})
             case (Labelled() as message, []):
                 self._pass_on(message)
-            case (StandAside(groups=groups), []):
-                self._stands_aside(groups)
+            case (StandAside() as aside, []):
+                self._stands_aside(aside, time.monotonic())
             case (NodeSays() as says, []):
                 self._said(says)
             case (message, descriptors):
@@ -251,7 +260,12 @@ class Mirror:
         if self.health() != before:
             self._pass_on(self.health())
 
-    def _stands_aside(self, groups: tuple[str, ...]) -> None:
+    def _stands_aside(self, asked: StandAside, now: float) -> None:
+        if asked.word != self._aside_word:  # the time of one goes on, however many agents hear it as news
+            self._aside_word, self._aside_until = asked.word, now + ASIDE_AT_MOST
+        self._let_go_first(asked.groups if now < self._aside_until else ())
+
+    def _let_go_first(self, groups: tuple[str, ...]) -> None:
         before, self._aside = self.health(), groups
         if self.health() != before:
             self._pass_on(self.health())

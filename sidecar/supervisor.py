@@ -398,7 +398,7 @@ class Supervisor:
     # Loop --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        ours = (self._restarts.next(), self._commands.next(), self._reload.next(), self._drain.next())
+        ours = (each.next() for each in (self._restarts, self._commands, self._reload, self._drain, self._mirror))
         due = min(self._stage_ends, self._elector.begins_by, *ours)
         if not self._elector.ready:
             due = min(due, time.monotonic() + self._leases.next_end())
@@ -414,6 +414,7 @@ class Supervisor:
         self._commands.tick(time.monotonic())
         self._reload.tick(time.monotonic())
         self._drain.tick(time.monotonic())
+        self._mirror.tick(time.monotonic())
         if time.monotonic() >= self._stage_ends:
             self._stage_overdue()
 

@@ -1,8 +1,8 @@
 """What a rollout asks of this node by an annotation of its pod: to let others go first where it is a backup.
 
 The VIPs of a pod that is about to be replaced are to go to a node that has its new pod, so the others stand aside: they
-are demoted in those groups. The parent sees to it that a master is not, so nobody takes a VIP away by this; and it is
-over by itself, so a rollout that dies leaves nothing behind.
+are demoted in those groups. The engine sees to it that a master is not, so nobody takes a VIP away by this; and it is
+over by itself, which the parent sees to where the agent does not, so a rollout that dies leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from sidecar.agent.desired import PREFIX, Metadata
+from sidecar.ipc.messages import StandAside
 
 ASKED = f"{PREFIX}stand-aside"
 """``POD: LABEL,LABEL``: while that pod goes, in the groups with these labels."""
@@ -21,14 +22,14 @@ FOR = 120.0
 
 
 class Aside:
-    """What one node makes of it. ``groups`` are by label; ``say`` gets those that are meant whenever these change."""
+    """What one node makes of it. ``groups`` are by label; ``say`` is called whenever what is asked for changes."""
 
-    def __init__(self, groups: Mapping[str, str], say: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(self, groups: Mapping[str, str], say: Callable[[StandAside], None]) -> None:
         self._groups = groups
         self._say = say
         self._asked = ""
         self._until = -math.inf
-        self._said: tuple[str, ...] | None = None
+        self._said: StandAside | None = None
 
     def heard(self, asked: str, now: float) -> bool:
         """Take what the annotation says; tell whether that is news, which stands for ``FOR`` seconds."""
@@ -36,10 +37,11 @@ class Aside:
         if news:
             self._asked, self._until = asked, now + FOR if asked else -math.inf
         labels = self._asked.partition(": ")[2].split(",") if now < self._until else ()
-        groups = tuple(sorted({self._groups[label] for label in labels if label in self._groups}))
-        if groups != self._said:
-            self._said = groups
-            self._say(groups)
+        groups = {self._groups[label] for label in labels if label in self._groups}
+        says = StandAside(groups=tuple(sorted(groups)), word=asked)
+        if says != self._said:
+            self._said = says
+            self._say(says)
         return news
 
     def answer(self, now: float) -> Metadata:

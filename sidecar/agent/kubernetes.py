@@ -23,7 +23,7 @@ from sidecar.agent.slices import Slices
 from sidecar.agent.state import MirrorStatus
 from sidecar.agent.tidy import Beyond, Tidy
 from sidecar.agent.transport import Transport
-from sidecar.ipc.messages import FormerGroup, Labelled, Message, MirroredGroup, SettingsStatus, Snapshot, StandAside
+from sidecar.ipc.messages import FormerGroup, Labelled, Message, MirroredGroup, SettingsStatus, Snapshot
 from sidecar.ipc.plan import KubernetesPlan
 
 FAREWELL = 1.0
@@ -70,9 +70,7 @@ class KubernetesMirror:
         self.pods = Pods(
             pods, Which(labels=keys[0].label if keys else plan.role_label), keys
         )  # a pod with one group's label has those of all
-        self._reconciler = Reconciler(
-            pods, self._context, self._told, aside=lambda groups: say(StandAside(groups=groups))
-        )
+        self._reconciler = Reconciler(pods, self._context, self._told, aside=say)
         self._events = Events(self._transport, self._context) if plan.events else None
         self._say = say
         self._newest: Snapshot | None = None

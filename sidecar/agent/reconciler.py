@@ -22,7 +22,7 @@ from sidecar.agent.desired import GroupKeys, Mastership, Metadata, Pod, Stand
 from sidecar.agent.errors import ApiError
 from sidecar.agent.follow import Follower, Which
 from sidecar.agent.retry import Failures, Loop
-from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
+from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot, StandAside
 from sidecar.protocol.types import Role
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,8 @@ class _Members:
 class Reconciler:
     """Mirrors one sidecar's groups into pods. ``offer`` takes a snapshot; ``run`` works until ``finish`` was called.
 
-    ``told`` is called with the groups that this node is master of, once the pods say so, ``aside`` with those in which
-    it is to stand aside.
+    ``told`` is called with the groups that this node is master of, once the pods say so, ``aside`` with what a rollout
+    asks of it.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Reconciler:
         api: PodApi,
         context: Context,
         told: Callable[[tuple[Mastered, ...]], None],
-        aside: Callable[[tuple[str, ...]], None],
+        aside: Callable[[StandAside], None],
     ) -> None:
         plan, groups = context.plan, context.groups
         self._api = api

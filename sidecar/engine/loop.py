@@ -357,7 +357,8 @@ class Engine:
         for each in health.demotions:
             if each not in before.demotions:
                 where = f" for {', '.join(each.groups)}" if each.groups else ""
-                log.warning("demoted by %d%s: %s (%s)", each.weight, where, each.detail, each.name)
+                role = " while backup" if each.as_backup else ""
+                log.warning("demoted by %d%s%s: %s (%s)", each.weight, where, role, each.detail, each.name)
         standing = {(each.name, each.groups) for each in health.demotions}
         for each in before.demotions:
             if (each.name, each.groups) not in standing:

@@ -55,7 +55,7 @@ def carrier_lost(interface: str) -> Demote:
 def unhealthy(health: Health, group: str) -> dict[str, Demote]:
     """Return what the health probes demote a group by, by name."""
     return {
-        each.name: Demote(name=each.name, weight=each.weight, detail=each.detail)
+        each.name: Demote(name=each.name, weight=each.weight, detail=each.detail, as_backup=each.as_backup)
         for each in health.demotions
         if not each.groups or group in each.groups
     }

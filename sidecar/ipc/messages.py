@@ -152,12 +152,13 @@ class Promote(Message, frozen=True, tag=True):
 
 
 class HealthDemotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a probe that fails weighs (1..255) in these groups; () is all."""
+    """What a probe that fails weighs (1..255) in these groups; () is all. ``as_backup``: in no role but that."""
 
     name: str
     weight: int
     detail: str
     groups: tuple[str, ...] = ()
+    as_backup: bool = False
 
 
 class Health(Message, frozen=True, tag=True):
@@ -476,9 +477,13 @@ class Labelled(Message, frozen=True, tag=True):
 
 
 class StandAside(Message, frozen=True, tag=True):
-    """A rollout asks to let others go first in those of these groups of which this node is not master; () for none."""
+    """A rollout asks to let others go first in those of these groups of which this node is backup; () for none.
+
+    ``word`` is what it wrote, "" while nothing is written: the same may be said again, which is no news.
+    """
 
     groups: tuple[str, ...]
+    word: str
 
 
 class NodeSays(Message, frozen=True, tag=True):

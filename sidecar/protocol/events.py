@@ -94,12 +94,16 @@ class LeaseDisturbed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demote:
-    """Be a worse master by ``weight`` (>= 1) until ``name`` is given back, or for ``seconds``; ``detail`` says why."""
+    """Be a worse master by ``weight`` (>= 1) until ``name`` is given back, or for ``seconds``; ``detail`` says why.
+
+    ``as_backup``: in no other role.
+    """
 
     name: str
     weight: int
     detail: str
     seconds: float = math.inf
+    as_backup: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

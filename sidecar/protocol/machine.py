@@ -214,7 +214,13 @@ class Group:
     def _demote(self, event: events.Demote, now: float) -> list[Effect]:
         """Tell a new demotion at once, as OpenBSD does; nobody lets go before somebody better has stood up."""
         before = self.demotion
-        self.demotions.take(event.name, weight=event.weight, detail=event.detail, until=now + event.seconds)
+        self.demotions.take(
+            event.name,
+            weight=event.weight,
+            detail=event.detail,
+            until=now + event.seconds,
+            as_backup=event.as_backup,
+        )
         return self._advertise(self._mastership, now) if self._mastership and self.demotion > before else []
 
     def _hand_over(self, now: float) -> list[Effect]:
@@ -504,6 +510,7 @@ class Group:
 
     def _switch(self, reason: Reason, detail: str) -> Effect:
         before, self.role = self.role, TRANSITIONS[self.role, reason]
+        self.demotions.backup = self.role is Role.BACKUP
         return effects.RoleChanged(before=before, after=self.role, reason=reason, detail=detail)
 
     def _become_master(self, reason: Reason, detail: str, now: float) -> list[Effect]:

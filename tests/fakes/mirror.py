@@ -11,7 +11,7 @@ from sidecar.agent.complaints import Complaints
 from sidecar.agent.context import Context
 from sidecar.agent.reconciler import Mastered, Reconciler
 from sidecar.agent.state import MirrorStatus
-from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot
+from sidecar.ipc.messages import GroupRole, MirroredGroup, Snapshot, StandAside
 from sidecar.ipc.plan import KubernetesPlan
 from tests.fakes.pods import FakeClient, FakePods
 from tests.fakes.tasks import together
@@ -45,7 +45,7 @@ class Agent:
     reconciler: Reconciler
     status: MirrorStatus
     told: list[tuple[Mastered, ...]] = field(default_factory=list)
-    aside: list[tuple[str, ...]] = field(default_factory=list)
+    aside: list[StandAside] = field(default_factory=list)
 
     def says(self) -> dict[str, str]:
         return dict(self.server.pods[self.name].labels)
@@ -73,7 +73,7 @@ def agent(
         jitter=lambda: 0.5,
         wall=lambda: asyncio.get_running_loop().time(),
     )
-    aside: list[tuple[str, ...]] = []
+    aside: list[StandAside] = []
     reconciler = Reconciler(client, context, told.append, aside.append)
     return Agent(server, name, client, reconciler, status, told, aside)
 

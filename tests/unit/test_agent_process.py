@@ -100,7 +100,7 @@ def test_a_node_that_lets_go_says_so_before_it_does_and_master_again_if_nobody_t
         agent.channel.send(ROLES)
         until(lambda: pod(api)["labels"].get("carp-role") == "master", "it is master")
         epoch = pod(api)["annotations"]["carp-sidecar/epoch"]
-        assert agent.channel.receive() == (StandAside(groups=()), []), "nobody asks for it"
+        assert agent.channel.receive() == (StandAside(groups=(), word=""), []), "nobody asks for it"
         agent.channel.send(YieldLabels(groups=("web",)))
         assert agent.channel.receive() == (Labelled(), [])
         said = pod(api)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.agent.aside import ANSWERED, ASKED, FOR, Aside
+from sidecar.ipc.messages import StandAside
 from sidecar.rollout.plan import Ask
 from tests.unit.test_rollout_plan import pod
 
@@ -13,40 +14,43 @@ GROUPS = {"carp-role-web": "web", "carp-role-db": "db", "carp-role-mail": "mail"
 
 
 @pytest.fixture
-def said() -> list[tuple[str, ...]]:
+def said() -> list[StandAside]:
     return []
 
 
 @pytest.fixture
-def aside(said: list[tuple[str, ...]]) -> Aside:
+def aside(said: list[StandAside]) -> Aside:
     return Aside(GROUPS, said.append)
 
 
-def test_what_a_rollout_writes_is_obeyed_in_its_groups_and_answered(aside: Aside, said: list[tuple[str, ...]]) -> None:
+def test_what_a_rollout_writes_is_obeyed_in_its_groups_and_answered(aside: Aside, said: list[StandAside]) -> None:
     assert aside.heard(WORD, 5.0)
-    assert said == [("db", "web")]
+    assert said == [StandAside(groups=("db", "web"), word=WORD)]
     assert aside.answer(5.0).annotations == {ANSWERED: WORD}
     assert not aside.heard(WORD, 6.0)
-    assert said == [("db", "web")], "said once"
+    assert said[1:] == [], "said once"
+    other = WORD.replace("node-a", "node-b")
+    assert aside.heard(other, 7.0)
+    assert said[1:] == [StandAside(groups=("db", "web"), word=other)], "the same groups for another time"
 
 
-def test_it_is_over_by_itself_and_takes_its_traces_away(aside: Aside, said: list[tuple[str, ...]]) -> None:
+def test_it_is_over_by_itself_and_takes_its_traces_away(aside: Aside, said: list[StandAside]) -> None:
     aside.heard(WORD, 10.0)
     aside.heard(WORD, 10.0 + FOR - 0.1)
-    assert said == [("db", "web")]
+    assert said == [StandAside(groups=("db", "web"), word=WORD)]
     assert not aside.heard(WORD, 10.0 + FOR)
-    assert said[1:] == [()]
+    assert said[1:] == [StandAside(groups=(), word=WORD)], "which is still written"
     assert aside.answer(10.0 + FOR).annotations == {ASKED: None, ANSWERED: None}
     assert aside.heard("node-c-old: carp-role-web", 500.0), "the next one is another one"
-    assert said[2:] == [("web",)]
+    assert said[2:] == [StandAside(groups=("web",), word="node-c-old: carp-role-web")]
     aside.heard("", 501.0)
-    assert said[3:] == [()], "somebody took it away"
+    assert said[3:] == [StandAside(groups=(), word="")], "somebody took it away"
     assert aside.answer(501.0).annotations == {ASKED: None, ANSWERED: None}
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "carp-role-db", ": ", "a: carp-role-other,,", "a:carp-role-db", "\u2028: \0"]
 )
-def test_what_names_no_group_of_ours_is_none(aside: Aside, said: list[tuple[str, ...]], text: str) -> None:
+def test_what_names_no_group_of_ours_is_none(aside: Aside, said: list[StandAside], text: str) -> None:
     aside.heard(text, 0.0)
-    assert said == [()], "an agent says at first how it is, since the one before it may have said something else"
+    assert said == [StandAside(groups=(), word=text)], "said at first: the agent before may have said otherwise"

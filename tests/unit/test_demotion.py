@@ -52,3 +52,16 @@ def test_the_sum_raises_advskew_up_to_240(configured: int, weight: int, advertis
 def test_nothing_cannot_be_taken() -> None:
     with pytest.raises(ValueError, match="'x' has weight 0"):
         Demotions().take("x", weight=0, detail="")
+
+
+def test_what_is_taken_from_a_backup_alone_counts_in_no_other_role() -> None:
+    ledger = Demotions()
+    ledger.take("maintenance", weight=7, detail="")
+    ledger.take("stand-aside", weight=240, detail="", as_backup=True, until=10.0)
+    assert (ledger.on_wire, [each.name for each in ledger.standing()]) == (7, ["maintenance"])
+    ledger.backup = True
+    assert (ledger.on_wire, [each.name for each in ledger.standing()]) == (247, ["maintenance", "stand-aside"])
+    ledger.backup = False
+    ledger.expire(10.0)
+    ledger.backup = True
+    assert ledger.on_wire == 7

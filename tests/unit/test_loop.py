@@ -380,6 +380,26 @@ def test_a_demotion_is_every_groups_also_of_those_that_start_later(engine: Drive
     assert demotions(engine, "web") == demotions(engine, "db") == []
 
 
+def test_a_rollout_has_only_backups_stand_aside(
+    engine: DrivenEngine, far: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    become_master(engine, far)
+    engine.start(group_plan(name="db", vhid=7))
+    aside = HealthDemotion(
+        name="stand-aside", weight=240, detail="a rollout goes on", groups=("db", "web"), as_backup=True
+    )
+    engine.tell(Health(demotions=(aside,)))
+    assert (demotions(engine, "web"), demotions(engine, "db")) == ([], ["stand-aside 240 a rollout goes on"])
+    assert sent(far) == [], "the master does not even say anything"
+    engine.tell(Health())
+    assert demotions(engine, "db") == []
+    assert of_demotions(caplog) == [
+        "WARNING demoted by 240 for db, web while backup: a rollout goes on (stand-aside)",
+        "INFO the demotion stand-aside is over",
+    ]
+
+
 def test_a_failing_probe_demotes_its_groups_and_soft_ones_add_up(
     engine: DrivenEngine, far: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -827,6 +827,31 @@ def demote(weight: int = HARD, name: str = "maintenance") -> events.Demote:
     return events.Demote(name=name, weight=weight, detail="test")
 
 
+ASIDE = replace(demote(name="stand-aside"), as_backup=True)
+
+
+def test_a_master_that_is_asked_to_stand_aside_as_a_backup_says_and_does_nothing_of_it() -> None:
+    group, at = master()
+    assert group.handle(ASIDE, at + 0.3) == ()
+    assert (group.demotion, group.demotions.standing()) == (0, ())
+    assert group.handle(TICK, at + 1.0) == (Advertise(advbase=1, advskew=0, demotion=0), Renew())
+    assert group.handle(advert(advskew=1), at + 1.1) != (), "it answers a rival who is worse"
+    assert group.role is Role.MASTER
+    group.handle(advert(advbase=0), at + 1.2)
+    assert (group.role, group.demotion) == (Role.BACKUP, HARD), "and stands aside once it is none any more"
+
+
+def test_one_that_stands_aside_and_takes_over_all_the_same_is_a_master_like_any_from_its_first_advert_on() -> None:
+    group = started(replace(BASE, preempt=True))
+    group.handle(ASIDE, 0.5)
+    assert group.demotion == HARD
+    group.handle(advert(advskew=200), 1.0)
+    assert group.role is Role.BACKUP, "it takes nobody's place"
+    at = group.deadline()
+    assert at is not None
+    assert group.handle(TICK, at)[0] == Advertise(advbase=1, advskew=0, demotion=0)
+
+
 def test_a_demoted_master_says_so_at_once_and_goes_on_until_somebody_stands_up() -> None:
     group, at = master()
     assert group.handle(demote(), at + 0.3) == (Advertise(advbase=1, advskew=240, demotion=240), Renew())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from unittest.mock import Mock
 
 import msgspec
 import pytest
 
+from sidecar.agent.aside import FOR
 from sidecar.children import Restarts
 from sidecar.holdings import Interfaces
 from sidecar.ipc.channel import Channel, pair
@@ -36,8 +39,9 @@ from sidecar.ipc.messages import (
 from sidecar.ipc.plan import MirrorPlan, Plan, ProbeKind, ProbePlan
 from sidecar.live.reload import Parts, Reload
 from sidecar.live.verdict import Verdict
-from sidecar.mirror import Mirror
+from sidecar.mirror import ASIDE_AT_MOST, Mirror
 from sidecar.reactor import Reactor
+from sidecar.supervisor import Supervisor
 from tests.fakes.engine import DrivenEngine
 from tests.fakes.plans import group_plan, node_plan
 
@@ -445,35 +449,75 @@ def test_without_probes_nothing_is_demoted_by_any(
     assert questions[1:] == [Health()]
 
 
+WORD = "node-a-old: carp-role"
+ASIDE = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=("web",), as_backup=True)
+
+
+def aside(*groups: str, word: str = WORD) -> StandAside:
+    return StandAside(groups=groups, word=word)
+
+
 def test_standing_aside_demotes_in_those_groups_that_there_are_and_without_kubernetes_in_none(
     mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health]
 ) -> None:
-    name = plan().groups[0].name
-    agent.says(StandAside(groups=()), StandAside(groups=("stranger",)))
+    agent.says(aside(word=""), aside("stranger"))
     assert questions == []
-    agent.says(StandAside(groups=(name, "stranger")), StandAside(groups=(name,)))
-    aside = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=(name,))
-    assert questions == [Health(demotions=(aside,))]
-    agent.says(StandAside(groups=()))
+    agent.says(aside("web", "stranger"), aside("web"))
+    assert questions == [Health(demotions=(ASIDE,))]
+    agent.says(aside())
     assert questions[1:] == [Health()]
-    agent.says(StandAside(groups=(name,)))
+    agent.says(aside("web"))
     mirror.change(plan(kubernetes=False))
-    assert questions[2:] == [Health(demotions=(aside,)), Health()]
+    assert questions[2:] == [Health(demotions=(ASIDE,)), Health()]
 
 
-def test_a_master_does_not_stand_aside_whatever_the_agent_says_and_does_once_it_is_none(
+def test_standing_aside_is_over_by_itself_where_the_agent_that_should_end_it_is_dead_or_hangs(
     mirror: Mirror, agent: Questioner, questions: list[StatusRequest | Health]
 ) -> None:
-    name = plan().groups[0].name
-    mirror.show(snapshot("master"))
-    agent.says(StandAside(groups=(name,)), StandAside(groups=()), StandAside(groups=(name,)))
-    assert questions == []
-    mirror.show(snapshot("backup"))
-    mirror.show(snapshot("backup"))
-    aside = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=(name,))
-    assert questions == [Health(demotions=(aside,))]
-    mirror.show(snapshot("master"))
-    assert questions[1:] == [Health()], "it has the VIP, and holds on to it like any other"
+    assert mirror.next() == math.inf
+    agent.says(aside("web"))
+    over = mirror.next()
+    assert over > FOR + time.monotonic(), "the agent ends it first, if it can"
+    end(mirror)
+    mirror.tick(over - 0.1)
+    assert mirror.next() == over
+    assert questions == [Health(demotions=(ASIDE,))]
+    mirror.tick(over)
+    mirror.tick(over + 1.0)
+    assert questions[1:] == [Health()]
+    assert mirror.next() == math.inf
+
+
+def test_agents_that_hear_the_same_word_anew_make_it_last_no_longer(
+    mirror: Mirror, questions: list[StatusRequest | Health]
+) -> None:
+    mirror._stands_aside(aside("web"), 1000.0)
+    for late in range(10, 1000, 10):
+        mirror._stands_aside(aside("web"), 1000.0 + late)
+        mirror.tick(1000.0 + late)
+        assert (mirror.health() == Health()) is (late >= ASIDE_AT_MOST)
+    assert questions == [Health(demotions=(ASIDE,)), Health()]
+
+
+def test_another_word_has_its_own_time_as_has_the_same_one_that_was_taken_off_meanwhile(mirror: Mirror) -> None:
+    mirror._stands_aside(aside("web"), 1000.0)
+    mirror._stands_aside(aside("web", word="node-b-old: carp-role"), 1060.0)
+    assert mirror.next() == 1060.0 + ASIDE_AT_MOST
+    mirror._stands_aside(aside(word=""), 1500.0)
+    mirror._stands_aside(aside("web", word="node-b-old: carp-role"), 1501.0)
+    assert mirror.next() == 1501.0 + ASIDE_AT_MOST
+
+
+def test_the_parent_wakes_for_the_end_of_standing_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = Supervisor(plan())
+    waited: list[float | None] = []
+    monkeypatch.setattr(Reactor, "turn", lambda _, seconds: waited.append(seconds))
+    supervisor._elector.ready = True
+    supervisor._mirror._stands_aside(aside("web"), time.monotonic() - ASIDE_AT_MOST)
+    assert supervisor._mirror.health() != Health()
+    supervisor._turn()
+    assert waited == [0.0]
+    assert supervisor._mirror.health() == Health()
 
 
 # The node's object ---------------------------------------------------------------------------------------------------

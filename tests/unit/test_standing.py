@@ -65,6 +65,13 @@ def test_from_what_the_probes_said_to_what_they_say() -> None:
     assert changes(BOTH, NOTHING, "web") == [Promote(name="health:app")]
 
 
+def test_what_is_asked_of_backups_alone_says_so() -> None:
+    aside = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=("db",), as_backup=True)
+    assert changes(NOTHING, Health(demotions=(aside,)), "db") == [
+        Demote(name="stand-aside", weight=240, detail="a rollout goes on", as_backup=True)
+    ]
+
+
 def test_another_weight_or_reason_takes_the_place_of_the_old_one() -> None:
     heavier = HealthDemotion(name="health:db", weight=9, detail="/a is not there", groups=("db",))
     assert changes(BOTH, Health(demotions=(APP, heavier)), "db") == [
