@@ -38,7 +38,7 @@ from sidecar.ipc.messages import (
 from sidecar.ipc.plan import KubernetesPlan, Plan, ProbePlan
 from sidecar.maintenance import one_line
 from sidecar.node_word import NodeWord
-from sidecar.protocol.demotion import HARD
+from sidecar.protocol.demotion import ASIDE
 from sidecar.reactor import Reactor
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Mirror:
         if aside and self._plan.kubernetes is not None:
             # A master does not: nobody moves a VIP by asking.
             found.append(
-                HealthDemotion(name=_ASIDE, weight=HARD, detail="a rollout goes on", groups=aside, as_backup=True)
+                HealthDemotion(name=_ASIDE, weight=ASIDE, detail="a rollout goes on", groups=aside, as_backup=True)
             )
         return Health(demotions=tuple(found))
 

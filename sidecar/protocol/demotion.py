@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 HARD = 240
 """The weight of a source that says: let anybody else be master (FreeBSD's ``ifdown_demotion_factor``)."""
+ASIDE = HARD - 1
+"""The weight of one that lets others go first which are well: it goes before whoever has a source that is hard."""
 MOST_ON_WIRE = 255
 ADVSKEW_AT_MOST = 240
 """What a demoted node advertises at most (``CARP_MAXSKEW``, FreeBSD); a configured advskew above it stays."""

@@ -387,15 +387,15 @@ def test_a_rollout_has_only_backups_stand_aside(
     become_master(engine, far)
     engine.start(group_plan(name="db", vhid=7))
     aside = HealthDemotion(
-        name="stand-aside", weight=240, detail="a rollout goes on", groups=("db", "web"), as_backup=True
+        name="stand-aside", weight=239, detail="a rollout goes on", groups=("db", "web"), as_backup=True
     )
     engine.tell(Health(demotions=(aside,)))
-    assert (demotions(engine, "web"), demotions(engine, "db")) == ([], ["stand-aside 240 a rollout goes on"])
+    assert (demotions(engine, "web"), demotions(engine, "db")) == ([], ["stand-aside 239 a rollout goes on"])
     assert sent(far) == [], "the master does not even say anything"
     engine.tell(Health())
     assert demotions(engine, "db") == []
     assert of_demotions(caplog) == [
-        "WARNING demoted by 240 for db, web while backup: a rollout goes on (stand-aside)",
+        "WARNING demoted by 239 for db, web while backup: a rollout goes on (stand-aside)",
         "INFO the demotion stand-aside is over",
     ]
 

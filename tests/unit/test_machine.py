@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from sidecar.protocol import events
-from sidecar.protocol.demotion import HARD
+from sidecar.protocol.demotion import ASIDE, HARD
 from sidecar.protocol.effects import (
     Advertise,
     AdvertiseTo,
@@ -827,29 +827,56 @@ def demote(weight: int = HARD, name: str = "maintenance") -> events.Demote:
     return events.Demote(name=name, weight=weight, detail="test")
 
 
-ASIDE = replace(demote(name="stand-aside"), as_backup=True)
+STAND_ASIDE = events.Demote(name="stand-aside", weight=ASIDE, detail="test", as_backup=True)
 
 
 def test_a_master_that_is_asked_to_stand_aside_as_a_backup_says_and_does_nothing_of_it() -> None:
     group, at = master()
-    assert group.handle(ASIDE, at + 0.3) == ()
+    assert group.handle(STAND_ASIDE, at + 0.3) == ()
     assert (group.demotion, group.demotions.standing()) == (0, ())
     assert group.handle(TICK, at + 1.0) == (Advertise(advbase=1, advskew=0, demotion=0), Renew())
     assert group.handle(advert(advskew=1), at + 1.1) != (), "it answers a rival who is worse"
     assert group.role is Role.MASTER
     group.handle(advert(advbase=0), at + 1.2)
-    assert (group.role, group.demotion) == (Role.BACKUP, HARD), "and stands aside once it is none any more"
+    assert (group.role, group.demotion) == (Role.BACKUP, ASIDE), "and stands aside once it is none any more"
 
 
 def test_one_that_stands_aside_and_takes_over_all_the_same_is_a_master_like_any_from_its_first_advert_on() -> None:
     group = started(replace(BASE, preempt=True))
-    group.handle(ASIDE, 0.5)
-    assert group.demotion == HARD
+    group.handle(STAND_ASIDE, 0.5)
+    assert group.demotion == ASIDE
     group.handle(advert(advskew=200), 1.0)
     assert group.role is Role.BACKUP, "it takes nobody's place"
     at = group.deadline()
     assert at is not None
     assert group.handle(TICK, at)[0] == Advertise(advbase=1, advskew=0, demotion=0)
+
+
+def test_one_that_stands_aside_goes_before_whoever_cannot_serve() -> None:
+    group = started()
+    group.handle(STAND_ASIDE, 0.5)
+    group.handle(advert(demotion=100), 1.0)
+    assert group.deadline() == 1.0 + group.master_down, "a soft cause is borne by the one that has it"
+    group.handle(advert(demotion=HARD), 2.0)
+    group.handle(TICK, 2.0 + LONGEST_STAGGER)
+    assert group.role is Role.MASTER, "a master in maintenance finds its successor"
+
+
+def test_one_that_stands_aside_has_the_earlier_turn_than_whoever_cannot_serve() -> None:
+    aside, broken = started(), started()
+    aside.handle(STAND_ASIDE, 0.5)
+    broken.handle(demote(), 0.5)
+    for group in (aside, broken):
+        group.handle(advert(), 1.0)
+        group.handle(goodbye(), 1.5)
+    first, second = aside.deadline(), broken.deadline()
+    assert first is not None
+    assert second is not None
+    assert first < second
+    (taken,) = (each for each in aside.handle(TICK, first) if isinstance(each, Advertise))
+    broken.handle(advert(demotion=taken.demotion, advskew=taken.advskew), first)
+    broken.handle(TICK, second)
+    assert (aside.role, broken.role) == (Role.MASTER, Role.BACKUP)
 
 
 def test_a_demoted_master_says_so_at_once_and_goes_on_until_somebody_stands_up() -> None:

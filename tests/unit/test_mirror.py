@@ -450,7 +450,7 @@ def test_without_probes_nothing_is_demoted_by_any(
 
 
 WORD = "node-a-old: carp-role"
-ASIDE = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=("web",), as_backup=True)
+ASIDE = HealthDemotion(name="stand-aside", weight=239, detail="a rollout goes on", groups=("web",), as_backup=True)
 
 
 def aside(*groups: str, word: str = WORD) -> StandAside:

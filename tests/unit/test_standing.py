@@ -66,9 +66,9 @@ def test_from_what_the_probes_said_to_what_they_say() -> None:
 
 
 def test_what_is_asked_of_backups_alone_says_so() -> None:
-    aside = HealthDemotion(name="stand-aside", weight=240, detail="a rollout goes on", groups=("db",), as_backup=True)
+    aside = HealthDemotion(name="stand-aside", weight=239, detail="a rollout goes on", groups=("db",), as_backup=True)
     assert changes(NOTHING, Health(demotions=(aside,)), "db") == [
-        Demote(name="stand-aside", weight=240, detail="a rollout goes on", as_backup=True)
+        Demote(name="stand-aside", weight=239, detail="a rollout goes on", as_backup=True)
     ]
 
 
