@@ -7,10 +7,14 @@ over by itself, which the parent sees to where the agent does not, so a rollout 
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 
-from sidecar.agent.desired import PREFIX, Metadata
+from sidecar.agent.api import PodApi
+from sidecar.agent.context import Context
+from sidecar.agent.desired import PREFIX, Metadata, Pod
+from sidecar.agent.retry import Loop
 from sidecar.ipc.messages import StandAside
 
 ASKED = f"{PREFIX}stand-aside"
@@ -49,3 +53,40 @@ class Aside:
         if now < self._until:
             return Metadata(labels={}, annotations={ANSWERED: self._asked})
         return Metadata(labels={}, annotations={ASKED: None, ANSWERED: None})
+
+
+class StandingAside:
+    """Obeys at once, and answers in a loop of its own: an answer that is refused holds up neither that nor a role.
+
+    ``own`` is the sidecar's pod as it is known, None while it is not; ``know`` takes how it is after the answer.
+    """
+
+    def __init__(
+        self, api: PodApi, context: Context, aside: Aside, *, own: Callable[[], Pod | None], know: Callable[[Pod], None]
+    ) -> None:
+        self._api = api
+        self._aside = aside
+        self._own = own
+        self._know = know
+        self._loop = Loop(
+            self._answer, failed=lambda error: context.complaints.note("stand-aside", error), jitter=context.jitter
+        )
+
+    def look(self) -> None:
+        """Take what the pod says now."""
+        pod, loop = self._own(), asyncio.get_running_loop()
+        if pod is None:
+            return
+        if self._aside.heard(pod.annotations.get(ASKED, ""), loop.time()):
+            loop.call_later(FOR, self.look)
+        self._loop.wake()
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        await self._loop.run()
+
+    async def _answer(self) -> None:
+        pod = self._own()
+        missing = None if pod is None else self._aside.answer(asyncio.get_running_loop().time()).missing_from(pod)
+        if pod is not None and missing is not None:
+            self._know(await self._api.patch(pod, missing))

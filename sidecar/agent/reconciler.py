@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sidecar.agent import desired
 from sidecar.agent.api import PodApi
-from sidecar.agent.aside import ASKED, FOR, Aside
+from sidecar.agent.aside import Aside, StandingAside
 from sidecar.agent.backoff import REFUSED_DELAY, Backoff
 from sidecar.agent.context import Context
 from sidecar.agent.desired import GroupKeys, Mastership, Metadata, Pod, Stand
@@ -117,7 +117,13 @@ class Reconciler:
         self._own = Which(fields=f"metadata.name={plan.pod_name}")
         followed = dict.fromkeys((*self._which.values(), self._own) if groups else ())
         self._targets = {which: self._follower(which) for which in followed}
-        self._aside = Aside({using.label: group for group, using in self._keys.items()}, aside)
+        self._aside = StandingAside(
+            api,
+            context,
+            Aside({using.label: group for group, using in self._keys.items()}, aside),
+            own=lambda: self._own_pod,
+            know=self._know,
+        )
         self._members: dict[str, _Members] = {}
         self._tasks: asyncio.TaskGroup
         self._newest: Snapshot | None = None
@@ -160,7 +166,7 @@ class Reconciler:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             running = [tasks.create_task(follower.run()) for follower in self._targets.values()]
-            running.append(tasks.create_task(self._loop.run()))
+            running += [tasks.create_task(each.run()) for each in (self._loop, self._aside)]
             await self._finished.wait()
             for task in (*running, *(others.task for others in self._members.values())):
                 task.cancel()
@@ -172,7 +178,6 @@ class Reconciler:
         snapshot = self._newest
         if snapshot is None:
             return None
-        self._stand_aside()
         self._follow_members(snapshot)
         orders = [self._order(role) for role in snapshot.groups]
         if None in orders:
@@ -187,8 +192,6 @@ class Reconciler:
             if order.stand is not None and order.stand.answers is not None:
                 self._members[order.role.name].answered.add(order.stand.answers)
         self._tell(ready, written)
-        with failures:
-            await self._say_aside()
         failures.throw()
         if len(ready) < len(orders):
             return min(waits, default=None)
@@ -351,17 +354,6 @@ class Reconciler:
             order for order in orders if not order.targets or not failed.issuperset(map(_life, order.targets))
         ]
 
-    def _stand_aside(self) -> None:
-        pod, loop = self._own_pod, asyncio.get_running_loop()
-        if pod is not None and self._aside.heard(pod.annotations.get(ASKED, ""), loop.time()):
-            loop.call_later(FOR, self._loop.wake)
-
-    async def _say_aside(self) -> None:
-        pod = self._own_pod
-        missing = None if pod is None else self._aside.answer(asyncio.get_running_loop().time()).missing_from(pod)
-        if pod is not None and missing is not None:
-            self._know(await self._patch(pod, missing, unchanged=False))
-
     @property
     def _own_pod(self) -> Pod | None:
         follower = self._targets.get(self._own)
@@ -460,11 +452,15 @@ class Reconciler:
                     answered=set(),
                 )
 
+    def _changed(self) -> None:
+        self._loop.wake()
+        self._aside.look()
+
     def _follower(self, which: Which) -> Follower[Pod]:
         return Follower(
             self._api,
             which,
-            changed=self._loop.wake,
+            changed=self._changed,
             failed=lambda error: self._complaints.note(f"watch {which}", error),
             jitter=self._jitter,
         )

@@ -38,6 +38,8 @@ class FakePods:
     """Raised by the next writes to the pod of that name, one each."""
     forbidden: frozenset[str] = frozenset()
     """Verbs, or verb and resource, that answer 403."""
+    unwritable: str = ""
+    """An annotation that no write may have, as a webhook would."""
     writes: list[Write] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     history: list[frozenset[str]] = field(default_factory=list)
@@ -110,6 +112,8 @@ class FakePods:
     def patch(self, by: str, pod: Pod, said: Metadata, *, unchanged: bool) -> Pod:
         if troubles := self.troubles.get(pod.name):
             raise troubles.pop(0)
+        if self.unwritable in said.annotations:
+            raise ApiError("the API server answers 422: the admission webhook says no", 422)
         now = self.pods.get(pod.name)
         if now is None:
             raise ApiError(f"pod {pod.name} is not there (404)", 404)

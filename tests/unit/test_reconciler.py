@@ -860,18 +860,46 @@ def test_a_role_elsewhere_leaves_the_own_pod_the_one_that_is_asked(pods: FakePod
     run(story())
 
 
-def test_an_answer_that_is_refused_holds_up_no_role(pods: FakePods) -> None:
+def test_an_answer_that_is_refused_holds_up_no_role_no_drain_and_no_end(pods: FakePods) -> None:
+    pods.unwritable = "carp-sidecar/stands-aside"
+    written: list[str] = []
+
+    async def story() -> None:
+        mirror = agent(pods)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(mirror.reconciler.run())
+            mirror.reconciler.offer(snapshot("backup"))
+            await until(lambda: pods.writes, "written")
+            asked(pods, "a", WORD)
+            await until(lambda: mirror.status.last_error, "refused", within=1)
+            assert mirror.aside[-1].groups == ("default",), "obeyed all the same"
+            await asyncio.sleep(30)
+            mirror.reconciler.offer(snapshot("master", transitions=2), lambda: written.append("master"))
+            await until(lambda: written, "told at once", within=0.05)
+            assert pods.masters() == ["a"]
+            mirror.reconciler.offer(snapshot("backup", transitions=3), lambda: written.append("backup"))
+            mirror.reconciler.finish()
+            await until(lambda: written[1:], "told at once", within=0.05)
+        assert pods.masters() == []
+
+    run(story())
+
+
+def test_what_was_refused_is_answered_later_and_taken_off_in_the_end(pods: FakePods) -> None:
+    pods.unwritable = "carp-sidecar/stands-aside"
+
     async def story() -> None:
         mirror = agent(pods)
         async with running(mirror):
-            mirror.reconciler.offer(snapshot("backup"))
-            await until(lambda: pods.writes, "written")
-            pods.troubles["a"] = [ApiError("the API server answers 500", 500)]
             asked(pods, "a", WORD)
-            await until(lambda: not pods.troubles["a"], "refused", within=1)
-            assert mirror.aside[-1].groups == ("default",), "obeyed all the same"
-            mirror.reconciler.offer(snapshot("master", transitions=2))
-            await until(lambda: pods.masters() == ["a"], "a new role", within=10)
-            await until(lambda: "carp-sidecar/stands-aside" in pods.pods["a"].annotations, "answered", within=10)
+            await until(lambda: mirror.status.last_error, "refused before any role is known", within=1)
+            pods.unwritable = ""
+            await until(lambda: "carp-sidecar/stands-aside" in pods.pods["a"].annotations, "answered", within=2)
+            assert mirror.status.api is ApiState.OK
+            pods.unwritable = "carp-sidecar/stands-aside"
+            await asyncio.sleep(125)
+            assert mirror.aside[-1].groups == (), "over, though the traces can't be removed"
+            pods.unwritable = ""
+            await until(lambda: not any("aside" in key for key in pods.pods["a"].annotations), "gone", within=2)
 
     run(story())
