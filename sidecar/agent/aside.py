@@ -18,7 +18,7 @@ from sidecar.agent.retry import Loop
 from sidecar.ipc.messages import StandAside
 
 ASKED = f"{PREFIX}stand-aside"
-"""``POD: LABEL,LABEL``: while that pod goes, in the groups with these labels."""
+"""``POD QUESTION: LABEL,LABEL``: while that pod goes, in the groups with these labels."""
 ANSWERED = f"{PREFIX}stands-aside"
 """The same text, once it is obeyed."""
 FOR = 120.0

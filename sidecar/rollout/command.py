@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from dataclasses import asdict, dataclass
 from typing import TextIO
 
@@ -51,7 +52,7 @@ async def _run(asked: Asked, transport: Transport, out: TextIO) -> None:
     )
     try:
         if not asked.dry_run:
-            await Rollout(cluster, tell, patience=asked.patience).run()
+            await Rollout(cluster, tell, name=secrets.token_hex(4), patience=asked.patience).run()
             return
         fleet = await cluster.look()
         for pod in fleet.old:

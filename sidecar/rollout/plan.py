@@ -91,20 +91,24 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """``pod`` is next once ``others`` stand aside, for what it is master of to go to a node that is done."""
+    """``pod`` is next once ``others`` stand aside, for what it is master of to go to a node that is done.
+
+    ``question`` tells this time of asking from earlier ones: an answer to these may be about to end.
+    """
 
     pod: Pod
     labels: tuple[str, ...]
     others: tuple[Pod, ...]
+    question: str = ""
 
     @property
     def word(self) -> str:
         """Return what is written on the others (``agent.aside`` reads it); no second one is the same."""
-        return _word(self.pod, self.labels)
+        return _word(self.pod, self.labels, self.question)
 
 
-def _word(pod: Pod, labels: tuple[str, ...]) -> str:
-    return f"{pod.name}: {','.join(labels)}"
+def _word(pod: Pod, labels: tuple[str, ...], question: str) -> str:
+    return f"{' '.join(filter(None, (pod.name, question)))}: {','.join(labels)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +127,17 @@ Step = Wait | Ask | Replace | Done
 
 
 def next_step(
-    fleet: Fleet, *, before: Standing, available: Collection[str], deaf: Collection[str] = frozenset()
+    fleet: Fleet,
+    *,
+    before: Standing,
+    available: Collection[str],
+    deaf: Collection[str] = frozenset(),
+    question: str = "",
 ) -> Step:
     """Return what is to be done.
 
-    ``available`` are the uids of the pods that have been ready for long enough, ``deaf`` of those that do not answer.
+    ``available`` are the uids of the pods that have been ready for long enough, ``deaf`` of those that do not answer,
+    ``question`` is what an answer has to be to (see Ask).
 
     What is replaced has to be back before the next one's turn, and so does what was well before it. An old pod that is
     not well is nothing to wait for: it may be what the rollout is to mend.
@@ -138,10 +148,10 @@ def next_step(
     if not fleet.old:
         return Done()
     following = fleet.old[0]
-    return _ask(fleet, following, deaf) or Replace(following)
+    return _ask(fleet, following, deaf, question) or Replace(following)
 
 
-def _ask(fleet: Fleet, pod: Pod, deaf: Collection[str]) -> Ask | None:
+def _ask(fleet: Fleet, pod: Pod, deaf: Collection[str], question: str) -> Ask | None:
     """Return who is yet to stand aside: the other old ones, where a new one can take over what ``pod`` is master of.
 
     A node that is done is not replaced any more: what went to it has moved for the last time.
@@ -154,9 +164,9 @@ def _ask(fleet: Fleet, pod: Pod, deaf: Collection[str]) -> Ask | None:
     others = tuple(
         each
         for each in fleet.old
-        if each.uid != pod.uid and each.uid not in deaf and each.answered != _word(pod, labels)
+        if each.uid != pod.uid and each.uid not in deaf and each.answered != _word(pod, labels, question)
     )
-    return Ask(pod, labels, others) if labels and others else None
+    return Ask(pod, labels, others, question) if labels and others else None
 
 
 def _unsettled(fleet: Fleet, available: Collection[str]) -> str:

@@ -19,7 +19,10 @@ _EVERY = 1.0
 _REFUSED_FOR = 10.0
 """Seconds for which a refusal (401, 403, 404) may be one of a server that has not read the newest rules yet."""
 _ANSWERED_WITHIN = 10.0
-"""Seconds for which others are asked to stand aside: an older version never does, nor an agent that hangs."""
+"""Seconds for which others are asked to stand aside, for one pod in all: an older version never does, nor an agent that
+hangs, nor can it be asked where the server lets nobody write."""
+_FRESH = 60.0
+"""Seconds in which an answer counts: whoever gave it stands aside for twice as long (``agent.aside``)."""
 _PATIENCE = 20.0
 """Seconds after which it is told what is waited for."""
 
@@ -39,19 +42,24 @@ class News:
 
 
 class Rollout:
-    """``run`` returns once all pods are new. Each node may take ``patience`` seconds; ``clock`` is monotonic."""
+    """``run`` returns once all pods are new. Each node may take ``patience`` seconds; ``clock`` is monotonic.
 
-    def __init__(
+    ``name`` is no other rollout's: what is answered to one is not answered to another.
+    """
+
+    def __init__(  # noqa: PLR0913 - how to sleep and what the time is are for tests
         self,
         cluster: Cluster,
         tell: Callable[[News], None],
         *,
+        name: str,
         patience: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._cluster = cluster
         self._tell = tell
+        self._name = name
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
@@ -59,12 +67,14 @@ class Rollout:
         self._before = Standing()
         self._in_hand: Pod | None = None
         self._replaced = 0
-        self._begun = self._answered = clock()
+        self._start = self._begun = self._answered = clock()
         self._waiting = ("", clock())
         self._told = False
         self._ready_since: dict[str, float] = {}
         self._moves: dict[str, list[str]] = {}
-        self._asked = ("", clock())
+        self._told_ask: tuple[str, tuple[str, ...]] | None = None
+        self._asking = 0.0
+        """Seconds that asking has taken since the last pod was deleted; no waiting in between is counted."""
         self._deaf: set[str] = set()
 
     async def run(self) -> None:
@@ -85,7 +95,9 @@ class Rollout:
         """Look, and do what is next; tell whether that was all. Raises ApiError and RolloutError."""
         fleet = await self._cluster.look()
         self._note_masters(fleet)
-        match next_step(fleet, before=self._before, available=self._available(fleet), deaf=self._deaf):
+        question = f"{self._name}-{int((self._clock() - self._start) / _FRESH)}"
+        available = self._available(fleet)
+        match next_step(fleet, before=self._before, available=available, deaf=self._deaf, question=question):
             case Wait(why):
                 self._wait(why, fleet)
             case Ask() as ask:
@@ -105,23 +117,30 @@ class Rollout:
 
     async def _ask(self, ask: Ask) -> None:
         """Have others stand aside; one that does not in time only makes a VIP move once more."""
-        asked, nodes, now = ask.word, ", ".join(pod.node for pod in ask.others), self._clock()
-        if asked != self._asked[0]:
-            self._asked = asked, now
+        nodes, now = ", ".join(pod.node for pod in ask.others), self._clock()
+        if not self._asking:
+            self._begun = now  # it is the next node's turn
+        if (ask.pod.uid, ask.labels) != self._told_ask:
+            self._told_ask = ask.pod.uid, ask.labels
             self._tell_ask(ask, f"asking {nodes} to stand aside for {', '.join(ask.labels)}")
-        why = "no answer"
-        for pod in ask.others:
-            if pod.asked == asked:
-                continue
-            try:
-                await self._cluster.ask(pod, asked)
-            except ApiError as error:
-                if error.status not in (403, 404, 409):
-                    raise
-                why = str(error)
-        if now - self._asked[1] >= _ANSWERED_WITHIN:
+        why = await self._write(ask, until=now + _ANSWERED_WITHIN)
+        if self._asking >= _ANSWERED_WITHIN:
             self._deaf.update(pod.uid for pod in ask.others)
             self._tell_ask(ask, f"{nodes} may take over and pass it on once more: {why}")
+        self._asking += self._clock() - now + _EVERY
+
+    async def _write(self, ask: Ask, *, until: float) -> str:
+        """Write the word on whoever has not got it; return why they may not have answered."""
+        why = "no answer"
+        for pod in ask.others:
+            if pod.asked == ask.word or self._clock() >= until:
+                continue
+            try:
+                await self._cluster.ask(pod, ask.word)
+            except ApiError as error:  # whatever it is, it stops no rollout: if the server is away, the next look tells
+                if error.status not in (404, 409):
+                    why = str(error)
+        return why
 
     def _tell_ask(self, ask: Ask, why: str) -> None:
         self._tell(News(event="asking", node=ask.pod.node, pod=ask.pod.name, why=why))
@@ -134,6 +153,7 @@ class Rollout:
             if error.status not in (404, 409):
                 raise
             return  # gone, or changed since it was read: the next look tells what that means
+        self._asking = 0.0
         self._tell(News(event="replacing", node=pod.node, pod=pod.name, master_of=fleet.mastered(pod.node)))
 
     def _settled(self, fleet: Fleet) -> None:

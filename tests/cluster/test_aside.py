@@ -22,7 +22,7 @@ def test_the_better_backup_stands_aside_when_its_master_goes_and_for_no_longer(
     lan: Lan, control_plane: ControlPlane, namespace: str, role_rules: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     admin = control_plane.admin
-    word = Ask(pod("node-1"), ("carp-role",), (pod("node-2"),)).word
+    word = Ask(pod("node-1"), ("carp-role",), (pod("node-2"),), "r-1").word
     site = Site(control_plane, namespace)
 
     def ask(name: str) -> None:

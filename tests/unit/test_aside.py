@@ -9,7 +9,7 @@ from sidecar.ipc.messages import StandAside
 from sidecar.rollout.plan import Ask
 from tests.unit.test_rollout_plan import pod
 
-WORD = Ask(pod("node-a"), ("carp-role-db", "carp-role-web"), (pod("node-b"),)).word
+WORD = Ask(pod("node-a"), ("carp-role-db", "carp-role-web"), (pod("node-b"),), "r-1").word
 GROUPS = {"carp-role-web": "web", "carp-role-db": "db", "carp-role-mail": "mail"}
 
 

@@ -135,6 +135,18 @@ def test_before_a_master_goes_the_other_old_ones_stand_aside_for_a_new_one() -> 
     assert asked(now, deaf=("node-b-old",)) == Replace(pod("node-a"))
 
 
+def test_the_same_asked_at_another_time_is_another_word() -> None:
+    now = fleet(pod("node-a"), pod("node-b"), pod("node-c", "new"), roles=TWO)
+    step = next_step(now, before=Standing(), available=[each.uid for each in now.pods], question="x-1")
+    assert isinstance(step, Ask)
+    assert step.word.startswith("node-a-old x-1: ")
+    answered = dataclasses.replace(pod("node-b"), answered=step.word)
+    now = dataclasses.replace(now, pods=(now.pods[0], answered, now.pods[2]))
+    for question, expected in (("x-1", Replace), ("x-2", Ask)):
+        after = next_step(now, before=Standing(), available=[each.uid for each in now.pods], question=question)
+        assert isinstance(after, expected)
+
+
 def test_an_answer_to_another_question_is_none() -> None:
     earlier = dataclasses.replace(pod("node-b"), answered="node-c-old: carp-role")
     roles = {"carp-role": WITH_A["carp-role"], **dict.fromkeys(("carp-role-x", "carp-role-y"), TWO["carp-role-db"])}

@@ -28,6 +28,7 @@ class FakeCluster:
     faults: list[Exception] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
     after_delete: Callable[[], None] = lambda: None
+    before_look: Callable[[], None] = lambda: None
     asked: list[tuple[str, str]] = field(default_factory=list)
     answers: bool = True
     unheard: list[Exception] = field(default_factory=list)
@@ -36,6 +37,7 @@ class FakeCluster:
         self.now += seconds
 
     async def look(self) -> Fleet:
+        self.before_look()
         if self.faults:
             raise self.faults.pop(0)
         pods = tuple(
@@ -49,6 +51,13 @@ class FakeCluster:
             raise self.unheard.pop(0)
         said = dataclasses.replace(one, asked=word, answered=word if self.answers else "")
         pods = tuple(said if each.uid == one.uid else each for each in self.fleet.pods)
+        self.fleet = dataclasses.replace(self.fleet, pods=pods)
+
+    def edit(self, node: str, **changes: str) -> None:
+        pods = tuple(
+            dataclasses.replace(each, **changes) if each.node == node else each  # type: ignore[arg-type]
+            for each in self.fleet.pods
+        )
         self.fleet = dataclasses.replace(self.fleet, pods=pods)
 
     async def delete(self, gone: Pod) -> None:
@@ -68,7 +77,7 @@ class FakeCluster:
 
     def roll(self, *, patience: float = 60.0) -> list[News]:
         told: list[News] = []
-        rollout = Rollout(self, told.append, patience=patience, clock=lambda: self.now, sleep=self.sleep)
+        rollout = Rollout(self, told.append, name="r", patience=patience, clock=lambda: self.now, sleep=self.sleep)
         asyncio.run(rollout.run())
         return told
 
@@ -198,7 +207,7 @@ def asking(told: list[News]) -> list[str]:
 def test_whoever_is_old_is_asked_to_stand_aside_and_told_of_once() -> None:
     cluster = spread()
     told = cluster.roll()
-    assert cluster.asked == [("node-b", "node-a-old: carp-role-db")]
+    assert cluster.asked == [("node-b", "node-a-old r-0: carp-role-db")]
     assert asking(told) == ["node-a: asking node-b to stand aside for carp-role-db"]
     events = [(each.event, each.node) for each in told]
     assert (
@@ -212,6 +221,12 @@ def test_whoever_is_old_is_asked_to_stand_aside_and_told_of_once() -> None:
     [
         ([], "no answer"),
         ([ApiError("the right to patch pods/status is missing (403)", 403)] * 99, "the right to patch pods/status is"),
+        (
+            [ApiError("the API server answers 422: a webhook says no", 422)] * 99,
+            "the API server answers 422: a webhook",
+        ),
+        ([ApiError("the API server answers 500: a webhook fails", 500)] * 99, "the API server answers 500: a webhook"),
+        ([ApiError("the API server does not answer in time")] * 99, "the API server does not answer in time"),
         ([ApiError("gone", 404), ApiError("another", 409)], "no answer"),
     ],
 )
@@ -231,4 +246,63 @@ def test_an_api_server_that_is_away_while_others_are_asked_is_waited_for() -> No
     cluster.unheard = [ApiError("the API server cannot be reached: refused")] * 3
     told = cluster.roll()
     assert told[-1].replaced == 3
-    assert cluster.asked == [("node-b", "node-a-old: carp-role-db")] * 4
+    assert cluster.asked == [("node-b", "node-a-old r-0: carp-role-db")] * 4
+
+
+@pytest.mark.parametrize("earlier", ["node-a-old q-0: carp-role-db", "node-a-old: carp-role-db"])
+def test_an_answer_to_an_earlier_rollout_is_none_since_it_may_be_about_to_end(earlier: str) -> None:
+    cluster = spread()
+    cluster.edit("node-b", asked=earlier, answered=earlier)
+    told = cluster.roll()
+    assert cluster.asked == [("node-b", "node-a-old r-0: carp-role-db")]
+    assert len(asking(told)) == 1
+
+
+@pytest.mark.parametrize("lasts", [70.0, 130.0])
+def test_an_answer_of_before_a_long_wait_is_asked_for_anew(lasts: float) -> None:
+    cluster = spread()
+    asked_at: list[float] = []
+
+    def blip() -> None:
+        """The new pod is not ready for a while, once the other one has been asked."""
+        if cluster.asked and not asked_at:
+            asked_at.append(cluster.now)
+            cluster.ready_at["node-c-new"] = cluster.now + lasts
+        if asked_at and cluster.now > asked_at[0] + 120.0 and len(cluster.asked) == 1:
+            cluster.edit("node-b", asked="", answered="")
+
+    cluster.before_look = blip
+    told = cluster.roll(patience=300.0)
+    (_, first), (_, second) = cluster.asked
+    assert (first, second) == ("node-a-old r-0: carp-role-db", f"node-a-old r-{1 if lasts < 100 else 2}: carp-role-db")
+    assert asking(told) == ["node-a: asking node-b to stand aside for carp-role-db"], "nor is anybody taken for deaf"
+
+
+def test_a_blip_while_others_are_asked_ends_nothing() -> None:
+    cluster = spread()
+    cluster.starting = 45.0
+
+    def blip() -> None:
+        if len(cluster.asked) == 1:
+            cluster.asked.append(("blip", ""))
+            cluster.ready_at["node-c-new"] = cluster.now + 8.0
+
+    cluster.before_look = blip
+    assert cluster.roll(patience=60.0)[-1].replaced == 3
+
+
+def test_asking_ends_even_if_it_is_another_one_each_time_who_is_asked_for() -> None:
+    cluster = spread()
+    cluster.answers = False
+
+    def flap() -> None:
+        assert cluster.now < 500.0
+        if cluster.deleted == ["node-c"]:
+            everywhere = {label: dict(roles) for label, roles in cluster.fleet.roles.items()}
+            for roles in everywhere.values():
+                roles["node-a"], roles["node-b"] = roles["node-b"], roles["node-a"]
+            cluster.fleet = dataclasses.replace(cluster.fleet, roles=everywhere)
+
+    cluster.before_look = flap
+    assert cluster.roll()[-1].replaced == 3
+    assert len(cluster.asked) <= 12
