@@ -35,11 +35,15 @@ class Aside:
         self._until = -math.inf
         self._said: StandAside | None = None
 
-    def heard(self, asked: str, now: float) -> bool:
-        """Take what the annotation says; tell whether that is news, which stands for ``FOR`` seconds."""
+    def heard(self, asked: str, now: float, *, answered: str = "") -> bool:
+        """Take what the annotations say; tell whether that is news, which stands for ``FOR`` seconds.
+
+        What is answered at first was obeyed by an earlier agent, nobody knows since when: it is over.
+        """
         news = asked != self._asked
         if news:
-            self._asked, self._until = asked, now + FOR if asked else -math.inf
+            over = not asked or (self._said is None and answered == asked)
+            self._asked, self._until = asked, -math.inf if over else now + FOR
         labels = self._asked.partition(": ")[2].split(",") if now < self._until else ()
         groups = {self._groups[label] for label in labels if label in self._groups}
         says = StandAside(groups=tuple(sorted(groups)), word=asked)
@@ -77,7 +81,8 @@ class StandingAside:
         pod, loop = self._own(), asyncio.get_running_loop()
         if pod is None:
             return
-        if self._aside.heard(pod.annotations.get(ASKED, ""), loop.time()):
+        asked, answered = (pod.annotations.get(each, "") for each in (ASKED, ANSWERED))
+        if self._aside.heard(asked, loop.time(), answered=answered):
             loop.call_later(FOR, self.look)
         self._loop.wake()
 

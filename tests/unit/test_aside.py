@@ -48,6 +48,22 @@ def test_it_is_over_by_itself_and_takes_its_traces_away(aside: Aside, said: list
     assert aside.answer(501.0).annotations == {ASKED: None, ANSWERED: None}
 
 
+def test_what_an_earlier_agent_has_obeyed_is_over_for_the_next_one(aside: Aside, said: list[StandAside]) -> None:
+    aside.heard(WORD, 0.0, answered=WORD)
+    assert said == [StandAside(groups=(), word=WORD)]
+    assert aside.answer(0.0).annotations == {ASKED: None, ANSWERED: None}
+    aside.heard("", 1.0)
+    aside.heard(WORD, 2.0)
+    assert said[2:] == [StandAside(groups=("db", "web"), word=WORD)], "it can be asked anew"
+    aside.heard(WORD, 3.0, answered=WORD)
+    assert aside.answer(3.0).annotations == {ANSWERED: WORD}, "which was its own answer"
+
+
+def test_what_an_earlier_agent_did_not_come_to_answer_is_news(aside: Aside, said: list[StandAside]) -> None:
+    aside.heard(WORD, 0.0, answered="node-b-old: carp-role-db")
+    assert said == [StandAside(groups=("db", "web"), word=WORD)]
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "carp-role-db", ": ", "a: carp-role-other,,", "a:carp-role-db", "\u2028: \0"]
 )

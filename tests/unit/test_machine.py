@@ -839,6 +839,10 @@ def test_a_master_that_is_asked_to_stand_aside_as_a_backup_says_and_does_nothing
     assert group.role is Role.MASTER
     group.handle(advert(advbase=0), at + 1.2)
     assert (group.role, group.demotion) == (Role.BACKUP, ASIDE), "and stands aside once it is none any more"
+    resumed = Group(BASE)
+    resumed.handle(STAND_ASIDE, 0.0)
+    first, *_ = resumed.handle(events.Start(link_up=True, resume=True), 0.0)
+    assert first == Advertise(advbase=1, advskew=0, demotion=0), "one that goes on after another engine is master, too"
 
 
 def test_one_that_stands_aside_and_takes_over_all_the_same_is_a_master_like_any_from_its_first_advert_on() -> None:

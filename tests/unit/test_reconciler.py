@@ -885,6 +885,18 @@ def test_an_answer_that_is_refused_holds_up_no_role_no_drain_and_no_end(pods: Fa
     run(story())
 
 
+def test_an_agent_that_begins_anew_takes_the_traces_of_the_one_before_away(pods: FakePods) -> None:
+    asked(pods, "a", {**WORD, "carp-sidecar/stands-aside": WORD["carp-sidecar/stand-aside"]})
+
+    async def story() -> None:
+        mirror = agent(pods)
+        async with running(mirror):
+            await until(lambda: not any("aside" in key for key in pods.pods["a"].annotations), "gone", within=1)
+            assert {each.groups for each in mirror.aside} == {()}
+
+    run(story())
+
+
 def test_what_was_refused_is_answered_later_and_taken_off_in_the_end(pods: FakePods) -> None:
     pods.unwritable = "carp-sidecar/stands-aside"
 
