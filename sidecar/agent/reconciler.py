@@ -187,10 +187,11 @@ class Reconciler:
         # First the others, then ourselves: for a moment no pod says master rather than two.
         failures = Failures()
         repaired = await self._repair(ready, failures)
-        wrote, written = await self._write(repaired, failures)
-        for order in written:
+        for order in repaired:
             if order.stand is not None and order.stand.answers is not None:
+                # Relabelled, it has been contradicted, whether our own claim is written or refused as overtaken.
                 self._members[order.role.name].answered.add(order.stand.answers)
+        wrote, written = await self._write(repaired, failures)
         self._tell(ready, written)
         failures.throw()
         if len(ready) < len(orders):

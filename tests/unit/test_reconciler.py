@@ -804,6 +804,25 @@ def test_what_lies_beyond_the_pods_is_told_once_they_say_so(pods: FakePods) -> N
     run(story())
 
 
+def test_three_masters_that_relabel_each_other_in_step_leave_it_at_that(pods: FakePods) -> None:
+    """Each refuses the others' claims by relabelling their pods: a contradiction counts before ours is written."""
+    for name in "bc":
+        pods.add(name)
+
+    async def story() -> None:
+        agents = [agent(pods, name) for name in "abc"]
+        async with running(*agents):
+            for each in agents:
+                each.reconciler.offer(snapshot("master", reason="master-down", since=1.0))
+            await asyncio.sleep(30)
+            (said,) = pods.masters()
+            written = len(pods.writes)
+            await asyncio.sleep(300)
+            assert (pods.masters(), len(pods.writes)) == ([said], written)
+
+    run(story())
+
+
 # Standing aside ------------------------------------------------------------------------------------------------------
 
 
