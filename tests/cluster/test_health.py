@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.children import Child, spawn
 from sidecar.demo.controlplane import ControlPlane
-from sidecar.ipc.messages import MirroredGroup, Probed, StartAgent
+from sidecar.ipc.messages import MirroredGroup, Probed, StandAside, StartAgent
 from sidecar.ipc.plan import KubernetesPlan, ProbeKind, ProbePlan
 
 pytestmark = pytest.mark.cluster
@@ -83,8 +83,11 @@ class World:
 
 
 def heard(agent: Child) -> object:
-    received = agent.channel.receive()
-    return None if received is None else received[0]
+    """What it says next of its probes; that no rollout asks for anything is said as well."""
+    while (received := agent.channel.receive()) is not None:
+        if not isinstance(received[0], StandAside):
+            return received[0]
+    return None
 
 
 def probe(kind: ProbeKind, target: str) -> ProbePlan:
