@@ -29,22 +29,18 @@ def two_answered(seen: Seen, since: float, until: float) -> float:
 
 def takeover(seen: Seen, since: float, *, ttl: int) -> float | None:
     """Return the seconds until that node first answered a probe of any kind; None where it never did."""
-    kinds = ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers))
-    times = [sent[probe] for sent, answers in kinds for probe, by in answers if by == ttl and sent[probe] >= since]
+    times = [at for at, by in _answers(seen) if by == ttl and at >= since]
     return min(times) - since if times else None
 
 
 def last_answer(seen: Seen, since: float, until: float, *, ttl: int) -> float:
     """Return when the last probe was sent that this node answered in that time; ``since`` if there is none."""
-    kinds = ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers))
-    times = (sent[probe] for sent, answers in kinds for probe, by in answers if by == ttl)
-    return max((at for at in times if since <= at < until), default=since)
+    return max((at for at, by in _answers(seen) if by == ttl and since <= at < until), default=since)
 
 
 def answered_by(seen: Seen, since: float) -> set[int]:
     """Return the TTLs of all who answered a probe that was sent since then."""
-    kinds = ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers))
-    return {by for sent, answers in kinds for probe, by in answers if sent[probe] >= since}
+    return {by for at, by in _answers(seen) if at >= since}
 
 
 def pause(seen: Seen, since: float, until: float) -> float:
@@ -62,6 +58,12 @@ def quantile(values: Sequence[float], share: float) -> float:
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _answers(seen: Seen) -> Iterator[tuple[float, int]]:
+    """Each answer to a probe of any kind: when the probe was sent, and the TTL of who answered."""
+    for sent, answers in ((seen.client_sent, seen.client_answers), (seen.all_sent, seen.all_answers)):
+        yield from ((sent[probe], by) for probe, by in answers)
 
 
 def _gaps(sent: Sequence[float], since: float, until: float) -> Iterator[tuple[int, float]]:
