@@ -6,12 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import msgspec
-
 from bench import packets
 from bench.load import Load, Result, measure
 from bench.machine import machine
-from bench.page import Report, page
+from bench.page import Report, page, publish
 from sidecar.demo.lan import LanError
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "engine.md"
@@ -43,9 +41,7 @@ def main() -> int:
     text = page(report)
     print(text)
     if not arguments.only_packets:
-        _PAGE.parent.mkdir(parents=True, exist_ok=True)
-        _PAGE.write_text(text)
-        _PAGE.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+        publish(_PAGE, text, report)
     return 0
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from bench.load import Load, Result
 from bench.machine import Machine
 from bench.packets import Cost
@@ -102,6 +104,13 @@ def page(report: Report) -> str:
     if report.rates:
         parts += [_RATES, _rates(report.rates)]
     return "\n".join([*parts, Path(__file__).with_name("notes.md").read_text()])
+
+
+def publish(path: Path, text: str, report: object) -> None:
+    """Write a page, and what was measured into the .json beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 def measured_on(before: Machine, after: Machine) -> str:

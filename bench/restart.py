@@ -12,11 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from bench import pod
 from bench.machine import Machine, machine
-from bench.page import measured_on, table
+from bench.page import measured_on, publish, table
 from sidecar.control import ControlError
 from sidecar.demo.lan import Lan, LanError
 from sidecar.demo.node import SidecarNode
@@ -170,9 +168,7 @@ def main() -> int:
     report = Report(before=before, after=machine(), restarts=restarts)
     text = page(report)
     print(text)
-    path: Path = arguments.page
-    path.write_text(text)
-    path.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    publish(arguments.page, text, report)
     return 0
 
 

@@ -6,11 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import msgspec
-
 from bench.machine import machine
 from bench.mirror.measure import Size, measure
 from bench.mirror.page import Report, page
+from bench.page import publish
 from sidecar.demo.admin import ApiError
 from sidecar.demo.controlplane import HOW_TO_GET_ASSETS, ControlPlane, ControlPlaneError, find_assets
 
@@ -47,9 +46,7 @@ def main() -> int:
     report = Report(before=before, after=machine(), result=result)
     text = page(report)
     print(text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    publish(path, text, report)
     return 0
 
 

@@ -18,7 +18,7 @@ from sidecar.agent.errors import ApiError
 from sidecar.agent.follow import Change, Follower, Listed, Which
 from sidecar.agent.reconciler import Mastered
 from sidecar.agent.retry import Failures, Loop
-from sidecar.agent.transport import MERGE_PATCH, Call, Transport
+from sidecar.agent.transport import JSON, MERGE_PATCH, Call, Transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class KubernetesServices:
             what=f"Service {self._namespace}/{name}" if name else f"namespace {self._namespace}",
             query=query,
             body=body,
-            content_type=MERGE_PATCH if name else "application/json",
+            content_type=MERGE_PATCH if name else JSON,
         )
 
 

@@ -18,7 +18,7 @@ from sidecar.agent.context import Context
 from sidecar.agent.desired import Pod
 from sidecar.agent.errors import ApiError
 from sidecar.agent.retry import Loop
-from sidecar.agent.transport import MERGE_PATCH, Call, Transport
+from sidecar.agent.transport import JSON, MERGE_PATCH, Call, Transport
 from sidecar.ipc.messages import GroupRole, MirroredGroup, SettingsStatus, Snapshot
 from sidecar.protocol.types import Reason, Role
 
@@ -254,7 +254,7 @@ class Events:
             path=path if verb == "create" else f"{path}/{event.name}",
             what=f"an Event in namespace {namespace}",
             body=body,
-            content_type=MERGE_PATCH if verb == "patch" else "application/json",
+            content_type=MERGE_PATCH if verb == "patch" else JSON,
         )
 
 

@@ -18,7 +18,7 @@ from sidecar.agent.desired import PREFIX
 from sidecar.agent.errors import ApiError
 from sidecar.agent.reconciler import Mastered
 from sidecar.agent.retry import Failures, Loop
-from sidecar.agent.transport import MERGE_PATCH, Call, Transport
+from sidecar.agent.transport import JSON, MERGE_PATCH, Call, Transport
 
 EPOCH = f"{PREFIX}epoch"
 
@@ -130,7 +130,7 @@ class Witness:
             path=f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases{suffix}",
             what=f"Lease {self._namespace}/{name}",
             body=body,
-            content_type=MERGE_PATCH if verb == "patch" else "application/json",
+            content_type=MERGE_PATCH if verb == "patch" else JSON,
         )
 
 

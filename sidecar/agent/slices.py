@@ -21,7 +21,7 @@ from sidecar.agent.errors import ApiError
 from sidecar.agent.lease import EPOCH, number
 from sidecar.agent.reconciler import Mastered
 from sidecar.agent.retry import Failures, Loop
-from sidecar.agent.transport import APPLY_PATCH, MERGE_PATCH, Call, Transport
+from sidecar.agent.transport import APPLY_PATCH, JSON, MERGE_PATCH, Call, Transport
 
 RESYNC = 15.0
 """Seconds after which a master looks whether its slice is as it should be, and which Service and ports it is of.
@@ -221,7 +221,7 @@ class Slices:
             what=f"EndpointSlice {self._namespace}/{name}",
             query=query,
             body=body,
-            content_type=APPLY_PATCH if verb == "patch" else "application/json",
+            content_type=APPLY_PATCH if verb == "patch" else JSON,
         )
 
 
